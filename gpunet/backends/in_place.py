@@ -1,0 +1,94 @@
+"""What NumPy and CuPy share: namespaces whose functions write into `out=`, and a BLAS that accumulates."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+from gpunet.activations import Activation
+from gpunet.backends.array_api import ArrayAPIBackend
+from gpunet.backends.base import Array
+from gpunet.costs import Cost
+
+
+class InPlaceBackend(ArrayAPIBackend):
+    """The verbs without temporaries. One instance belongs to one network: its scratch is not for sharing."""
+
+    def __init__(self, namespace: Any, device: str) -> None:
+        self.xp = namespace
+        self.device = device
+        self.name = f"{namespace.__name__} on {device}"
+        self._array_type = namespace.ndarray
+        self._buffers: dict[Any, Array] = {}
+
+    @abstractmethod
+    def gemm(self, a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
+        """out = alpha * a b + beta * out, in place; each array contiguous in C or Fortran order."""
+
+    @abstractmethod
+    def take_rows(self, x: Array, index: Array, out: Array) -> Array:
+        """out = x[index], of x's dtype."""
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
+        return self.xp.empty(shape, dtype=dtype)
+
+    def matmul(self, a: Array, b: Array, out: Array) -> Array:
+        return self.gemm(a, b, out, 1.0, 0.0)
+
+    def activate(self, z: Array, b: Array, activation: Activation, out: Array) -> Array:
+        self.xp.add(z, b, out=z)
+        activation.apply_into(z, out, self.xp)
+        return out
+
+    def output_error(
+        self,
+        cost: Cost,
+        activation: Activation,
+        z: Array,
+        a: Array,
+        y: Array,
+        out: Array,
+        total: Array | None = None,
+    ) -> Array:
+        cost.output_error_into(activation, z, a, y, out, self._scratch(a, a.dtype), self.xp)
+        if total is not None:
+            total += cost.value(a, y, self.xp).sum(dtype=total.dtype)
+        return out
+
+    def hadamard_prime(self, g: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:
+        activation.pull_back_into(g, z, a, out, self._scratch(a, a.dtype), self.xp)
+        return out
+
+    def sum_batch(self, delta: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        return self.gemm(delta, self._ones(delta.shape[1], delta.dtype), out, alpha, beta)
+
+    def outer_sum(self, delta: Array, a: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
+        return self.gemm(delta, a.T, out, alpha, beta)
+
+    def outer_batch(self, delta: Array, a: Array, out: Array) -> Array:
+        return self.xp.multiply(delta.T[:, :, None], a.T[:, None, :], out=out)
+
+    def gather(self, x: Array, index: Array, out: Array, scale: float = 1.0) -> Array:
+        rows = out.T
+        same_dtype = x.dtype == out.dtype
+        taken = self.take_rows(x, index, rows if same_dtype else self._scratch(rows, x.dtype))
+        if scale != 1.0 or not same_dtype:
+            self.xp.multiply(taken, scale, out=rows, dtype=rows.dtype, casting="unsafe")
+        return out
+
+    def _scratch(self, like: Array, dtype: Any) -> Array:
+        """Return a buffer of that shape and layout, the same one each time."""
+        order = "F" if like.flags.f_contiguous else "C"
+        key = (like.shape, order, dtype)
+        buffer = self._buffers.get(key)
+        if buffer is None:
+            buffer = self._buffers[key] = self.xp.empty(like.shape, dtype=dtype, order=order)
+        return buffer
+
+    def _ones(self, m: int, dtype: Any) -> Array:
+        """Return a column of m ones, the same one each time."""
+        key = ("ones", m, dtype)
+        ones = self._buffers.get(key)
+        if ones is None:
+            ones = self._buffers[key] = self.xp.ones((m, 1), dtype=dtype)
+        return ones

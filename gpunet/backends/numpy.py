@@ -1,0 +1,61 @@
+"""The NumPy backend: matrix products and updates by SciPy's BLAS, in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg.blas import dgemm, sgemm
+
+from gpunet.backends.base import Array
+from gpunet.backends.in_place import InPlaceBackend
+from gpunet.errors import InputError
+
+_GEMM = {np.dtype(np.float32): sgemm, np.dtype(np.float64): dgemm}
+
+
+class NumPyBackend(InPlaceBackend):
+    """NumPy on the CPU."""
+
+    def __init__(self) -> None:
+        super().__init__(np, "cpu")
+
+    def __reduce__(self) -> Any:
+        return NumPyBackend, ()
+
+    def asarray(self, x: Any, dtype: Any = None) -> Array:
+        try:
+            return np.ascontiguousarray(x, dtype=dtype)
+        except TypeError as error:  # a CuPy array, or a tensor on a GPU
+            raise InputError(
+                f"got a {type(x).__module__}.{type(x).__name__}, which is not in the CPU's memory ({error}); "
+                "move it there first, or choose its device with device=."
+            ) from error
+
+    def to_numpy(self, x: Array) -> npt.NDArray[Any]:
+        return np.asarray(x)
+
+    def take_rows(self, x: Array, index: Array, out: Array) -> Array:
+        # mode="clip" takes straight into `out`; "raise" would take into a copy of it first.
+        return np.take(x, index, axis=0, out=out, mode="clip")
+
+    def gemm(self, a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
+        if out.flags.f_contiguous:
+            c = out
+        else:  # BLAS writes column by column: compute the transpose, out^T = b^T a^T
+            c, a, b = out.T, b.T, a.T
+        transpose_a, transpose_b = not a.flags.f_contiguous, not b.flags.f_contiguous
+        result = _GEMM[c.dtype](
+            alpha,
+            a.T if transpose_a else a,
+            b.T if transpose_b else b,
+            beta=beta,
+            c=c,
+            trans_a=transpose_a,
+            trans_b=transpose_b,
+            overwrite_c=True,
+        )
+        if result is not c:  # the layout was none that BLAS can write to
+            c[...] = result
+        return out

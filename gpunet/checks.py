@@ -1,0 +1,50 @@
+"""Checks of what users hand in: each returns the clean value or raises `InputError`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+from gpunet.errors import InputError
+
+
+def one_of(value: Any, options: Iterable[str], what: str) -> str:
+    """Return `value` if it is one of `options`; otherwise name the nearest one."""
+    options = list(options)
+    if isinstance(value, str) and value in options:
+        return value
+    near = difflib.get_close_matches(str(value).lower(), options, n=1, cutoff=0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise InputError(f"unknown {what} {value!r}.{hint} Known: {', '.join(map(repr, options))}.")
+
+
+def positive_int(value: Any, what: str) -> int:
+    """Return `value` as an int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise InputError(f"{what} must be a whole number of at least 1, got {value!r}.")
+    return int(value)
+
+
+def positive_float(value: Any, what: str) -> float:
+    """Return `value` as a finite float above 0."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InputError(f"{what} must be a number above 0, got {value!r}.")
+    if not math.isfinite(value) or value <= 0:
+        raise InputError(f"{what} must be a finite number above 0, got {value!r}.")
+    return float(value)
+
+
+def function(given: Any, arguments: int, what: str, example: str) -> None:
+    """Refuse what can not be called with that many arguments."""
+    if not callable(given):
+        raise InputError(f"{what} must be a function such as `{example}`, got {given!r}.")
+    try:
+        inspect.signature(given).bind(*[None] * arguments)
+    except TypeError:
+        raise InputError(f"{what} must take {arguments} arguments, as in `{example}`.") from None
+    except ValueError:  # some compiled functions have no signature to look at
+        pass

@@ -1,0 +1,179 @@
+"""Cost functions C, their gradients dC/da, and the output error of BP1.
+
+A batch is a matrix whose columns are examples, (n, m); the cost of a batch is the sum over its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from gpunet import checks
+from gpunet.activations import BUILT_IN as ACTIVATIONS
+from gpunet.activations import Activation, Array, Namespace
+from gpunet.errors import InputError
+
+
+class Cost:
+    """A cost function C(a, y).
+
+    Parameters
+    ----------
+    name : str
+        The name under which a saved model refers to it.
+    value : callable
+        ``value(a, y, xp)`` returns the cost of each example, shape (m,), from the output activations a and
+        the wanted ones y, both (n, m). `xp` is the arrays' namespace (``numpy``, ``cupy``, ...).
+    gradient : callable
+        ``gradient(a, y, xp)`` returns dC/da, shape (n, m).
+
+    Examples
+    --------
+    >>> absolute = Cost(
+    ...     "absolute",
+    ...     lambda a, y, xp: xp.sum(xp.abs(a - y), axis=0),
+    ...     lambda a, y, xp: xp.sign(a - y),
+    ... )
+    """
+
+    #: Names of the built-in output activations it is meant for; None: all.
+    outputs: tuple[str, ...] | None = None
+
+    def __init__(
+        self,
+        name: str,
+        value: Callable[[Array, Array, Namespace], Array],
+        gradient: Callable[[Array, Array, Namespace], Array],
+    ) -> None:
+        if not isinstance(name, str) or not name:
+            raise InputError(f"a cost's name must be a non-empty string, got {name!r}.")
+        checks.function(value, 3, f"the value of cost {name!r}", "lambda a, y, xp: xp.sum((a - y)**2, axis=0)")
+        checks.function(gradient, 3, f"the gradient of cost {name!r}", "lambda a, y, xp: 2 * (a - y)")
+        self.name = name
+        self._value = value
+        self._gradient = gradient
+
+    def __repr__(self) -> str:
+        return f"<Cost {self.name}>"
+
+    def value(self, a: Array, y: Array, xp: Namespace) -> Array:
+        """Return the cost of each example, shape (m,)."""
+        return self._checked(self._value(a, y, xp), (a.shape[1],), "value")
+
+    def gradient(self, a: Array, y: Array, xp: Namespace) -> Array:
+        """Return dC/da, shape (n, m)."""
+        return self._checked(self._gradient(a, y, xp), a.shape, "gradient")
+
+    def output_error(self, activation: Activation, z: Array, a: Array, y: Array, xp: Namespace) -> Array:
+        """Return delta^L = dC/da * f'(z), BP1."""
+        return activation.pull_back(self.gradient(a, y, xp), z, a, xp)
+
+    def output_error_into(
+        self, activation: Activation, z: Array, a: Array, y: Array, out: Array, scratch: Array, xp: Namespace
+    ) -> None:
+        """Write BP1 into `out`."""
+        out[...] = self.output_error(activation, z, a, y, xp)
+
+    def check_output(self, activation: Activation) -> None:
+        """Refuse a built-in output activation whose values this cost is not meant for."""
+        if self.outputs is None or activation.name in self.outputs:
+            return
+        if activation.name in ACTIVATIONS or activation.name == "mixed":
+            fitting = [name for name, cost in BUILT_IN.items() if activation.name in (cost.outputs or ())]
+            raise InputError(
+                f"the {self.name} cost is for {' or '.join(self.outputs)} outputs, not {activation.name}: pass "
+                f"output_activation={self.outputs[0]!r}, or cost={(fitting or ['quadratic'])[0]!r}."
+            )
+
+    def _checked(self, result: Array, shape: tuple[int, ...], role: str) -> Array:
+        if getattr(result, "shape", None) != shape:
+            got = getattr(result, "shape", result)
+            raise InputError(f"the {role} of cost {self.name!r} must return an array of shape {shape}, got {got}.")
+        return result
+
+
+class Quadratic(Cost):
+    """C = 1/2 ||a - y||^2, equation (27)."""
+
+    def __init__(self) -> None:
+        super().__init__("quadratic", self._half_square, self._difference)
+
+    def _half_square(self, a: Array, y: Array, xp: Namespace) -> Array:
+        return 0.5 * xp.sum((a - y) ** 2, axis=0)
+
+    def _difference(self, a: Array, y: Array, xp: Namespace) -> Array:
+        return a - y
+
+    def output_error_into(
+        self, activation: Activation, z: Array, a: Array, y: Array, out: Array, scratch: Array, xp: Namespace
+    ) -> None:
+        xp.subtract(a, y, out=out)
+        activation.pull_back_into(out, z, a, out, scratch, xp)
+
+
+class CrossEntropy(Cost):
+    """C = -sum_j y_j ln a_j + (1 - y_j) ln(1 - a_j), equation (63): each output a yes or no of its own."""
+
+    outputs = ("sigmoid",)
+
+    def __init__(self) -> None:
+        super().__init__("cross-entropy", self._log_loss, self._slope)
+
+    def _log_loss(self, a: Array, y: Array, xp: Namespace) -> Array:
+        return -xp.sum(y * _safe_log(a, xp) + (1 - y) * _safe_log(1 - a, xp), axis=0)
+
+    def _slope(self, a: Array, y: Array, xp: Namespace) -> Array:
+        return (a - y) / _at_least_tiny(a * (1 - a), xp)
+
+    def output_error(self, activation: Activation, z: Array, a: Array, y: Array, xp: Namespace) -> Array:
+        if activation.name == "sigmoid":
+            return a - y  # a (1 - a) cancels, equation (66): exact also where a is 0 or 1
+        return super().output_error(activation, z, a, y, xp)
+
+    def output_error_into(
+        self, activation: Activation, z: Array, a: Array, y: Array, out: Array, scratch: Array, xp: Namespace
+    ) -> None:
+        if activation.name == "sigmoid":
+            xp.subtract(a, y, out=out)
+        else:
+            super().output_error_into(activation, z, a, y, out, scratch, xp)
+
+
+class LogLikelihood(Cost):
+    """C = -sum_j y_j ln a_j, equation (80): what others call categorical cross-entropy."""
+
+    outputs = ("softmax",)
+
+    def __init__(self) -> None:
+        super().__init__("log-likelihood", self._log_loss, self._slope)
+
+    def _log_loss(self, a: Array, y: Array, xp: Namespace) -> Array:
+        return -xp.sum(y * _safe_log(a, xp), axis=0)
+
+    def _slope(self, a: Array, y: Array, xp: Namespace) -> Array:
+        return -y / _at_least_tiny(a, xp)
+
+    def output_error(self, activation: Activation, z: Array, a: Array, y: Array, xp: Namespace) -> Array:
+        if activation.name == "softmax":
+            return a * xp.sum(y, axis=0, keepdims=True) - y  # a - y where y sums to 1, as in equation (84)
+        return super().output_error(activation, z, a, y, xp)
+
+
+def _at_least_tiny(x: Array, xp: Namespace) -> Array:
+    """Return x, kept away from 0 by the smallest normal number of its dtype."""
+    tiny = float(xp.finfo(x.dtype).smallest_normal)
+    return xp.where(x < tiny, xp.full_like(x, tiny), x)  # lets NaN through, so that it is noticed
+
+
+def _safe_log(x: Array, xp: Namespace) -> Array:
+    return xp.log(_at_least_tiny(x, xp))
+
+
+BUILT_IN: dict[str, Cost] = {cost.name: cost for cost in (Quadratic(), CrossEntropy(), LogLikelihood())}
+
+
+def get(cost: str | Cost | Any) -> Cost:
+    """Return the cost of that name, or the one given."""
+    if isinstance(cost, Cost):
+        return cost
+    return BUILT_IN[checks.one_of(cost, BUILT_IN, "cost")]

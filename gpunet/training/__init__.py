@@ -1,0 +1,1 @@
+"""Training: the epoch loop, what it records, and how outputs are computed and scored."""

@@ -1,0 +1,84 @@
+"""The epoch loop: train, look for divergence, validate, record; whatever stops it leaves a whole epoch's model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpunet.backends import Array
+from gpunet.errors import DivergenceError
+from gpunet.model import Model
+from gpunet.training.history import Epoch, History
+from gpunet.training.outputs import outputs
+from gpunet.training.sgd import MiniBatchSGD, Progress
+
+Metric = Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Data to validate on after each epoch: inputs on the device, targets (N, n_out) in the host's memory."""
+
+    X: Array
+    Y: npt.NDArray[Any]
+    metric: Metric
+
+    def measure(self, model: Model) -> tuple[float, float]:
+        """Return the mean cost and the score."""
+        a = outputs(model, self.X)
+        cost = model.cost.value(a.T, self.Y.T.astype(a.dtype), np)
+        return float(np.mean(cost, dtype=np.float64)), self.metric(a, self.Y)
+
+
+def run(
+    sgd: MiniBatchSGD,
+    epochs: int,
+    validation: Validation | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_progress: Progress | None = None,
+) -> History:
+    """Train for `epochs` epochs.
+
+    However it ends (an interrupt, divergence, an error in a callback), the model keeps the parameters of the
+    last whole epoch.
+
+    Raises
+    ------
+    DivergenceError
+        If the cost or a parameter becomes NaN or infinite.
+    """
+    model = sgd.model
+    ops, flat = model.ops, model.parameters.flat
+    history = History(model.ops.name, sgd.eta, sgd.batch_size)
+    good = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
+    try:
+        for number in range(epochs):
+            started = time.perf_counter()
+            cost = sgd.run_epoch(on_progress)
+            _check_finite(model, cost, number, sgd.eta)
+            seconds = time.perf_counter() - started
+            ops.copy(flat, out=good)
+            measured = validation.measure(model) if validation else (None, None)
+            history.epochs.append(Epoch(number, cost, seconds, sgd.n / seconds, *measured))
+            if on_epoch is not None:
+                on_epoch(history.epochs[-1])
+    except BaseException:
+        ops.copy(good, out=flat)
+        raise
+    return history
+
+
+def _check_finite(model: Model, cost: float, number: int, eta: float) -> None:
+    if np.isfinite(cost) and np.isfinite(model.ops.to_numpy(model.parameters.flat)).all():
+        return
+    kept = f"epoch {number - 1}" if number else "the start"
+    raise DivergenceError(
+        f"training diverged in epoch {number} (cost {cost:g}): parameters or cost became NaN or infinite. The "
+        f"network keeps the parameters of {kept}. Try a smaller eta (it was {eta:g}), inputs scaled to about "
+        "[0, 1], or an output activation that fits the targets."
+    )

@@ -1,0 +1,32 @@
+"""The outputs of a network for many examples, chunk by chunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpunet.backends import Array
+from gpunet.backprop import feedforward
+from gpunet.model import Model
+
+#: The activations of one chunk take about this many numbers.
+_CHUNK_NUMBERS = 2**22
+
+
+def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
+    """Return a^L for each row of X, which lies on the device: (N, n_in) -> (N, n_out) in the host's memory."""
+    ops, n = model.ops, X.shape[0]
+    chunk = max(1, min(n, _CHUNK_NUMBERS // sum(model.sizes)))
+    result = np.empty((n, model.sizes[-1]), dtype=model.dtype)
+    rows = ops.asarray(np.arange(n))
+    work = None
+    for start in range(0, n, chunk):
+        index = rows[start : start + chunk]
+        m = index.shape[0]
+        if work is None or work.m != m:
+            work = model.workspace(m)
+        ops.gather(X, index, out=work.a[0], scale=model.input_scale)
+        result[start : start + m] = ops.to_numpy(feedforward(ops, model.layers, work)).T
+    return result

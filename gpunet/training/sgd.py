@@ -1,0 +1,74 @@
+"""Mini-batch stochastic gradient descent, equations (20) and (21)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from gpunet.backends import Array
+from gpunet.backprop import Workspace, backpropagate, feedforward, gradient
+from gpunet.model import Model
+
+#: Called during an epoch with the number of examples done.
+Progress = Callable[[int], None]
+
+_PROGRESS_SECONDS = 0.1
+
+
+class MiniBatchSGD:
+    """Epochs of plain gradient descent over shuffled mini-batches of data that lie on the device.
+
+    Parameters
+    ----------
+    model : Model
+    X : array, shape (N, n_in)
+        Inputs, one row an example, in their own dtype.
+    Y : array, shape (N, n_out)
+        Targets, one row an example.
+    batch_size : int
+        Examples a step; the last step of an epoch takes what is left.
+    eta : float
+        The learning rate; a step moves by eta times the mean gradient of its examples.
+    rng : numpy.random.Generator
+        Draws each epoch's order, on the host, so that every backend sees the same.
+    """
+
+    def __init__(
+        self, model: Model, X: Array, Y: Array, batch_size: int, eta: float, rng: np.random.Generator
+    ) -> None:
+        self.model, self.X, self.Y = model, X, Y
+        self.batch_size, self.eta, self.rng = batch_size, eta, rng
+        self.n = X.shape[0]
+        self._parameters = model.parameters.pairs()
+        self._workspaces: dict[int, Workspace] = {}
+        self._total = model.ops.asarray(np.zeros(1))
+
+    def run_epoch(self, on_progress: Progress | None = None) -> float:
+        """Train on every example once; return the mean cost, NaN or infinite if it diverged."""
+        ops, n, m = self.model.ops, self.n, self.batch_size
+        order = ops.asarray(self.rng.permutation(n))
+        self._total[...] = 0.0
+        due = time.perf_counter() + _PROGRESS_SECONDS
+        # Overflow is looked for after the epoch, where it can be told in plain words.
+        with np.errstate(over="ignore", invalid="ignore"):
+            for start in range(0, n, m):
+                self.step(order[start : start + m])
+                if on_progress is not None and time.perf_counter() > due:
+                    on_progress(min(start + m, n))
+                    due = time.perf_counter() + _PROGRESS_SECONDS
+        return float(ops.to_numpy(self._total)[0]) / n
+
+    def step(self, index: Array) -> None:
+        """Take one step of gradient descent on the examples of these rows."""
+        ops, layers = self.model.ops, self.model.layers
+        m = index.shape[0]
+        work = self._workspaces.get(m)
+        if work is None:
+            work = self._workspaces[m] = self.model.workspace(m)
+        ops.gather(self.X, index, out=work.a[0], scale=self.model.input_scale)
+        ops.gather(self.Y, index, out=work.y)
+        feedforward(ops, layers, work)
+        backpropagate(ops, layers, self.model.cost, work, total=self._total)
+        gradient(ops, work, self._parameters, alpha=-self.eta / m, beta=1.0)

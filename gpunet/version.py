@@ -1,0 +1,3 @@
+"""The version of gpunet."""
+
+__version__ = "0.1.0"
