@@ -277,7 +277,6 @@ def get(activation: str | Activation) -> Activation:
     return BUILT_IN[checks.one_of(activation, BUILT_IN, "activation")]
 
 
-
 def to_json(activation: Activation) -> str | dict[str, Any]:
     """Return what a model file says of an activation."""
     if isinstance(activation, Mixed):

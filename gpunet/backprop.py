@@ -68,12 +68,11 @@ def backpropagate(
     """
     z, a, delta = work.z, work.a, work.delta
     L = len(layers)
-    f = [None] + [layer.activation for layer in layers]
-    ops.output_error(cost, f[L], z[L], a[L], work.y, out=delta[L], total=total)  # BP1
+    ops.output_error(cost, layers[-1].activation, z[L], a[L], work.y, out=delta[L], total=total)  # BP1
     for l in range(L - 1, 0, -1):
-        w_next = layers[l].weights
-        ops.matmul(w_next.T, delta[l + 1], out=delta[l])
-        ops.hadamard_prime(delta[l], f[l], z[l], a[l], out=delta[l])  # BP2
+        this, following = layers[l - 1], layers[l]
+        ops.matmul(following.weights.T, delta[l + 1], out=delta[l])
+        ops.hadamard_prime(delta[l], this.activation, z[l], a[l], out=delta[l])  # BP2
 
 
 def gradient(

@@ -17,7 +17,7 @@ def one_of(value: Any, options: Iterable[str], what: str) -> str:
     options = list(options)
     if isinstance(value, str) and value in options:
         return value
-    near = difflib.get_close_matches(str(value).lower(), options, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(value).lower(), options, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise InputError(f"unknown {what} {value!r}.{hint} Known: {', '.join(map(repr, options))}.")
 

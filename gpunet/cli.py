@@ -1,2 +1,288 @@
-"""placeholder"""
-def main(): ...
+"""The command line: gpunet train | evaluate | predict | doctor.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gpunet import cli_data, reports
+from gpunet.config import config, show_config
+from gpunet.datasets import Dataset
+from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
+from gpunet.network import Network
+from gpunet.training.history import Epoch
+from gpunet.version import __version__
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train fully connected networks by backpropagation.",
+)
+
+_BOOK_TRAINING = 50_000  # the book trains on the first 50,000 of MNIST's 60,000
+
+Data = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A folder of idx files, an idx images file, .npz, .csv or the book's .pkl.gz. Default: MNIST."
+    ),
+]
+Target = Annotated[str | None, typer.Option(help="The CSV column of the labels, by name or number.")]
+Model = Annotated[Path, typer.Argument(help="A model that `gpunet train` saved.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
+
+
+def main() -> None:
+    """Run the command line."""
+    warnings.showwarning = lambda message, *_args, **_kwargs: print(f"note: {message}", file=sys.stderr)
+    try:
+        app()
+    except GpunetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"error: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def _options(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"gpunet {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    data: Data = None,
+    target: Target = None,
+    test: Annotated[Path | None, typer.Option(help="Data to test on, if not part of DATA.")] = None,
+    holdout: Annotated[
+        float, typer.Option(min=0.0, max=0.9, help="Share of DATA to test on if there is no test part.")
+    ] = 0.2,
+    layers: Annotated[
+        str | None, typer.Option(help="All layer sizes, input to output. Default: inputs,30,classes.")
+    ] = None,
+    activation: Annotated[str, typer.Option(help="sigmoid, tanh, relu or linear.")] = "sigmoid",
+    output_activation: Annotated[
+        str | None, typer.Option(help="Of the last layer. Default: what the cost is made for.")
+    ] = None,
+    cost: Annotated[str, typer.Option(help="quadratic, cross-entropy or log-likelihood.")] = "quadratic",
+    init: Annotated[str, typer.Option(help="auto, normal, scaled or he.")] = "auto",
+    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples in a mini-batch.")] = 10,
+    eta: Annotated[
+        float | None, typer.Option(help="The learning rate. Default: 3.0 for the book's run, see the README.")
+    ] = None,
+    device: Device = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
+    seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same numbers.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Model file. Default: gpunet-model.safetensors, numbered if it exists."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network. Without options: the book's run, [784, 30, 10] on MNIST."""
+    seed = secrets.randbits(32) if seed is None else seed
+    dataset = cli_data.to_train(data, target, test, holdout, seed)
+    with _usage():
+        network = Network(
+            _layers(layers, dataset),
+            activation=activation,
+            output_activation=output_activation,
+            cost=cost,
+            init=init,
+            dtype=dtype,
+            device=device,
+            seed=seed,
+            input_scale=dataset.input_scale,
+        )
+        if eta is not None and not 0 < eta < float("inf"):
+            raise InputError(f"--eta must be a finite number above 0, got {eta}.")
+    network.metadata = {
+        "classes": list(dataset.classes or map(str, range(network.sizes[-1]))),
+        "target": dataset.target,
+    }
+    path = output or _free_name()
+    _check_writable(path, network)
+
+    report = reports.choose(as_json)
+    started = time.perf_counter()
+    finished: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        finished.append(epoch)
+        report.epoch(epoch)
+
+    with report:
+        report.start(
+            {
+                "data": dataset.name,
+                "examples": len(dataset.X),
+                "test_examples": len(dataset.X_test),  # type: ignore[arg-type]
+                "tested_on_training_data": dataset.X_test is dataset.X,
+                "sizes": network.sizes,
+                "activations": [f.name for f in network.activations],
+                "cost": network.cost.name,
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "eta": eta if eta is not None else network.default_eta(),
+                "dtype": network.dtype,
+                "seed": seed,
+                "device": network.device,
+            }
+        )
+        try:
+            network.fit(
+                dataset.X,
+                dataset.y,
+                epochs=epochs,
+                batch_size=batch_size,
+                eta=eta,
+                validation_data=(dataset.X_test, dataset.y_test),
+                on_epoch=on_epoch,
+                on_progress=report.progress,
+            )
+        except (KeyboardInterrupt, DivergenceError, DeviceError, OSError) as error:
+            saved = _save(network, path) if finished else None
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            what = (
+                f"the model of epoch {finished[-1].epoch} is in {saved}" if saved else "before the first epoch's end"
+            )
+            print(f"interrupted; {what}", file=sys.stderr)
+            raise typer.Exit(130) from None
+        saved = _save(network, path)
+        report.end(
+            {
+                "accuracy": finished[-1].validation_score,
+                "cost": finished[-1].cost,
+                "epochs": epochs,
+                "device": network.device,
+                "seconds": time.perf_counter() - started,
+                "model": str(saved),
+            }
+        )
+    print(f"saved {saved}", file=sys.stderr)
+
+
+@app.command()
+def evaluate(
+    model: Model, data: Data = None, target: Target = None, device: Device = "auto", as_json: AsJson = False
+) -> None:
+    """Tell how many examples of DATA a model gets right; of its test part, where it has one."""
+    network = _load(model, device)
+    X, labels = cli_data.to_test(network, data, target)
+    if labels is None:
+        raise InputError(f"{data} has no labels to compare with; name their column with --target, or use predict.")
+    score = network.score(X, labels)
+    correct = round(score * len(X))
+    if as_json:
+        print(json.dumps({"event": "evaluation", "accuracy": score, "correct": correct, "examples": len(X)}))
+    else:
+        print(f"{correct} / {len(X)} correct ({score:.2%})")
+
+
+@app.command()
+def predict(
+    model: Model,
+    data: Annotated[Path, typer.Argument(help="As for train; labels are not needed.")],
+    target: Target = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Write the class of each example of DATA, one a line; of its test part, where it has one."""
+    network = _load(model, device)
+    X = cli_data.to_predict(network, data, target)
+    names = cli_data.class_names(network)
+    for row, index in zip(network.outputs(X), network.predict(X), strict=True):
+        label = names[int(index)]
+        print(json.dumps({"label": label, "outputs": row.tolist()}) if as_json else label)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Tell what gpunet found on this machine, what it would use, and why not the GPU."""
+    if as_json:
+        print(json.dumps(config()))
+    else:
+        show_config()
+
+
+# -- Options and files -----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    """Turn a wrong option into wrong use: exit code 2."""
+    try:
+        yield
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _layers(layers: str | None, dataset: Dataset) -> list[int]:
+    n_in, n_out = dataset.X.shape[1], max(dataset.n_classes, 2)
+    if layers is None:
+        return [n_in, 30, n_out]
+    try:
+        sizes = [int(size) for size in layers.strip("[] ").split(",")]
+    except ValueError:
+        raise InputError(f"--layers must be sizes such as {n_in},30,{n_out}, got {layers!r}.") from None
+    if len(sizes) < 2 or sizes[0] != n_in or sizes[-1] < n_out:
+        hidden = ",".join(map(str, sizes[1:-1] or [30] if len(sizes) != 1 else sizes))
+        raise InputError(
+            f"--layers {layers} does not fit {dataset.name}, which has {n_in} inputs and {n_out} classes; such as "
+            f"--layers {n_in},{hidden},{n_out}."
+        )
+    return sizes
+
+
+def _free_name() -> Path:
+    path, number = Path("gpunet-model.safetensors"), 1
+    while path.exists():
+        number += 1
+        path = Path(f"gpunet-model-{number}.safetensors")
+    return path
+
+
+def _check_writable(path: Path, network: Network) -> None:
+    """Fail before the training, not after it, if the model can not be written."""
+    if path.is_dir():
+        raise typer.BadParameter(f"--output {path} is a folder; name a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--output {path}: there is no folder {path.absolute().parent}; make it first.")
+    with tempfile.TemporaryDirectory(prefix=".gpunet-", dir=path.absolute().parent) as folder:
+        network.save(Path(folder) / path.name)
+
+
+def _save(network: Network, path: Path) -> Path:
+    """Save the model; where that fails, into the folder for temporary files, so that no training is lost."""
+    try:
+        network.save(path)
+    except OSError as error:
+        rescue = Path(tempfile.mkdtemp(prefix="gpunet-")) / path.name
+        network.save(rescue)
+        raise InputError(f"{path} could not be written ({error}); the model is in {rescue} instead.") from error
+    return path
+
+
+def _load(model: Path, device: str) -> Network:
+    with _usage():
+        return Network.load(model, device=device)

@@ -35,7 +35,7 @@ def config() -> dict[str, Any]:
         built with; ``device``: what ``device="auto"`` uses; ``why_not_cuda``: the reason, or None if it is used.
     """
     reason = why_not_cuda()
-    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})  # type: ignore[union-attr]
+    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     return {
         "gpunet": __version__,
         "python": platform.python_version(),

@@ -69,10 +69,23 @@ class Cost:
         return activation.pull_back(self.gradient(a, y, xp), z, a, xp)
 
     def output_error_into(
-        self, activation: Activation, z: Array, a: Array, y: Array, out: Array, scratch: Array, xp: Namespace
+        self,
+        activation: Activation,
+        z: Array,
+        a: Array,
+        y: Array,
+        out: Array,
+        total: Array | None,
+        scratch: Array,
+        xp: Namespace,
     ) -> None:
-        """Write BP1 into `out`."""
+        """Write BP1 into `out` and add the batch's cost to `total`, where `xp` has functions with `out=`."""
         out[...] = self.output_error(activation, z, a, y, xp)
+        self._add_to(total, a, y, xp)
+
+    def _add_to(self, total: Array | None, a: Array, y: Array, xp: Namespace) -> None:
+        if total is not None:
+            total += xp.sum(self.value(a, y, xp), dtype=total.dtype)
 
     def check_output(self, activation: Activation) -> None:
         """Refuse a built-in output activation whose values this cost is not meant for."""
@@ -105,9 +118,20 @@ class Quadratic(Cost):
         return a - y
 
     def output_error_into(
-        self, activation: Activation, z: Array, a: Array, y: Array, out: Array, scratch: Array, xp: Namespace
+        self,
+        activation: Activation,
+        z: Array,
+        a: Array,
+        y: Array,
+        out: Array,
+        total: Array | None,
+        scratch: Array,
+        xp: Namespace,
     ) -> None:
         xp.subtract(a, y, out=out)
+        if total is not None:
+            rows = out.T
+            total += 0.5 * xp.vdot(rows, rows)
         activation.pull_back_into(out, z, a, out, scratch, xp)
 
 
@@ -131,12 +155,21 @@ class CrossEntropy(Cost):
         return super().output_error(activation, z, a, y, xp)
 
     def output_error_into(
-        self, activation: Activation, z: Array, a: Array, y: Array, out: Array, scratch: Array, xp: Namespace
+        self,
+        activation: Activation,
+        z: Array,
+        a: Array,
+        y: Array,
+        out: Array,
+        total: Array | None,
+        scratch: Array,
+        xp: Namespace,
     ) -> None:
         if activation.name == "sigmoid":
             xp.subtract(a, y, out=out)
+            self._add_to(total, a, y, xp)
         else:
-            super().output_error_into(activation, z, a, y, out, scratch, xp)
+            super().output_error_into(activation, z, a, y, out, total, scratch, xp)
 
 
 class LogLikelihood(Cost):

@@ -110,7 +110,10 @@ def check_gradients(
     layers = []
     for l in range(net.num_layers - 1):
         for kind, values, nabla in (("weights", net.weights, nabla_w), ("biases", net.biases, nabla_b)):
-            parameters, gradient = values[l].reshape(-1), nabla[l].reshape(-1)  # views: the network's own memory
+            parameters, gradient = (
+                values[l].reshape(-1),
+                nabla[l].reshape(-1),
+            )  # views: the network's own memory
             chosen = np.arange(parameters.size)
             if parameters.size > max_entries:
                 chosen = rng.choice(parameters.size, max_entries, replace=False)

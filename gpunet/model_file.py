@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays, Arrays]:
     except (SafetensorError, OSError) as error:
         raise FileFormatError(f"{path}: not a whole model file ({error}).") from error
     sizes = description["sizes"]
-    shapes = [shape for k, n in zip(sizes[:-1], sizes[1:], strict=True) for shape in ((n, k), (n, 1))]
+    shapes = [shape for k, n in pairwise(sizes) for shape in ((n, k), (n, 1))]
     for name, tensor, shape in zip(wanted, tensors, shapes, strict=True):
         if tensor.shape != shape or tensor.dtype.name != description["dtype"]:
             raise FileFormatError(
@@ -113,7 +114,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays, Arrays]:
 
 def _description(path: Path, text: str) -> dict[str, Any]:
     try:
-        description = json.loads(text)
+        description: dict[str, Any] = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: damaged: its description is no JSON ({error}).") from error
     version = description.get("version") if isinstance(description, dict) else None
@@ -129,4 +130,3 @@ def _description(path: Path, text: str) -> dict[str, Any]:
     if len(description["sizes"]) < 2 or not all(type(n) is int and n > 0 for n in description["sizes"]):
         raise FileFormatError(f"{path}: damaged: its description has no valid 'sizes'.")
     return description
-

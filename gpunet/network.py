@@ -504,7 +504,14 @@ class Network:
         # The model's arrays are views into one buffer, which a copy or a pickle would tear apart.
         state = {name: value for name, value in vars(self).items() if name != "_model"}
         model = self._model
-        state["_remake"] = (model.ops, self.sizes, model.activations, model.cost, self.dtype, model.input_scale)
+        state["_remake"] = (
+            model.ops,
+            self.sizes,
+            model.activations,
+            model.cost,
+            self.dtype,
+            model.input_scale,
+        )
         state["_arrays"] = ([w.copy() for w in self.weights], [b.copy() for b in self.biases])
         return state
 

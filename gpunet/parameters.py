@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class Parameters:
     """
 
     def __init__(self, ops: Backend, sizes: Sequence[int], dtype: str) -> None:
-        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        pairs = list(pairwise(sizes))
         self.flat = ops.empty((sum(n * (k + 1) for k, n in pairs),), dtype)
         self.weights: list[Array] = []
         self.biases: list[Array] = []
@@ -82,16 +83,16 @@ class LayerArrays(Sequence[npt.NDArray[Any]]):
         except TypeError:
             raise InputError(f"{self._what} must be a list of arrays, got {type(values).__name__}.") from None
         if len(values) != len(self):
-            raise InputError(f"the network has {self._what} for {len(self)} layers, got a list of {len(values)}.")
+            raise InputError(f"the network has {self._what} for {len(self)} layers, got {len(values)}.")
         checked = [self._checked(l, value) for l, value in enumerate(values)]
         for array, value in zip(self._arrays, checked, strict=True):
             self._write(array, value)
 
-    def _checked(self, l: int, values: Any) -> npt.NDArray[Any]:
+    def _checked(self, l: int, given: Any) -> npt.NDArray[Any]:
         shape = tuple(self._arrays[l].shape)
         try:
             with np.errstate(over="ignore"):
-                values = np.array(values, dtype=self._dtype)
+                values: npt.NDArray[Any] = np.array(given, dtype=self._dtype)
         except (TypeError, ValueError) as error:
             raise InputError(f"{self._what}[{l}] must be an array of numbers: {error}.") from error
         if values.shape != shape:

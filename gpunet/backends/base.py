@@ -59,15 +59,15 @@ class Backend(ABC):
 
     @abstractmethod
     def copy(self, x: Array, out: Array) -> Array:
-        """out = x."""
+        """Out = x."""
 
     @abstractmethod
     def matmul(self, a: Array, b: Array, out: Array) -> Array:
-        """out = a b, the matrix product."""
+        """Out = a b, the matrix product."""
 
     @abstractmethod
     def activate(self, z: Array, b: Array, activation: Activation, out: Array) -> Array:
-        """out = f(z + b), equation (25); z becomes z + b unless `out` is z.
+        """Out = f(z + b), equation (25); z becomes z + b unless `out` is z.
 
         z and out are (n, m), b is (n, 1) and belongs to every column.
         """
@@ -83,19 +83,19 @@ class Backend(ABC):
         out: Array,
         total: Array | None = None,
     ) -> Array:
-        """out = dC/da * f'(z), BP1. With `total`, an array of one float64, the batch's cost is added to it."""
+        """Out = dC/da * f'(z), BP1. With `total`, an array of one float64, the batch's cost is added to it."""
 
     @abstractmethod
     def hadamard_prime(self, g: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:
-        """out = g * f'(z), the Hadamard product of BP2; `out` may be g."""
+        """Out = g * f'(z), the Hadamard product of BP2; `out` may be g."""
 
     @abstractmethod
     def sum_batch(self, delta: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        """out = alpha * (sum of delta's columns) + beta * out, BP3 over a batch; (n, m) -> (n, 1)."""
+        """Out = alpha * (sum of delta's columns) + beta * out, BP3 over a batch; (n, m) -> (n, 1)."""
 
     @abstractmethod
     def outer_sum(self, delta: Array, a: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
-        """out = alpha * delta a^T + beta * out, BP4 summed over a batch; (j, m), (k, m) -> (j, k)."""
+        """Out = alpha * delta a^T + beta * out, BP4 summed over a batch; (j, m), (k, m) -> (j, k)."""
 
     @abstractmethod
     def outer_batch(self, delta: Array, a: Array, out: Array) -> Array:

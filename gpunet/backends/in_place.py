@@ -23,11 +23,11 @@ class InPlaceBackend(ArrayAPIBackend):
 
     @abstractmethod
     def gemm(self, a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
-        """out = alpha * a b + beta * out, in place; each array contiguous in C or Fortran order."""
+        """Out = alpha * a b + beta * out, in place; each array contiguous in C or Fortran order."""
 
     @abstractmethod
     def take_rows(self, x: Array, index: Array, out: Array) -> Array:
-        """out = x[index], of x's dtype."""
+        """Out = x[index], of x's dtype."""
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         return self.xp.empty(shape, dtype=dtype)
@@ -50,9 +50,7 @@ class InPlaceBackend(ArrayAPIBackend):
         out: Array,
         total: Array | None = None,
     ) -> Array:
-        cost.output_error_into(activation, z, a, y, out, self._scratch(a, a.dtype), self.xp)
-        if total is not None:
-            total += cost.value(a, y, self.xp).sum(dtype=total.dtype)
+        cost.output_error_into(activation, z, a, y, out, total, self._scratch(a, a.dtype), self.xp)
         return out
 
     def hadamard_prime(self, g: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:
@@ -70,10 +68,12 @@ class InPlaceBackend(ArrayAPIBackend):
 
     def gather(self, x: Array, index: Array, out: Array, scale: float = 1.0) -> Array:
         rows = out.T
-        same_dtype = x.dtype == out.dtype
-        taken = self.take_rows(x, index, rows if same_dtype else self._scratch(rows, x.dtype))
-        if scale != 1.0 or not same_dtype:
-            self.xp.multiply(taken, scale, out=rows, dtype=rows.dtype, casting="unsafe")
+        if x.dtype == rows.dtype:
+            self.take_rows(x, index, rows)
+        else:
+            rows[...] = self.take_rows(x, index, self._scratch(rows, x.dtype))
+        if scale != 1.0:
+            self.xp.multiply(rows, scale, out=rows)
         return out
 
     def _scratch(self, like: Array, dtype: Any) -> Array:

@@ -38,7 +38,7 @@ class NumPyBackend(InPlaceBackend):
 
     def take_rows(self, x: Array, index: Array, out: Array) -> Array:
         # mode="clip" takes straight into `out`; "raise" would take into a copy of it first.
-        return np.take(x, index, axis=0, out=out, mode="clip")
+        return x.take(index, 0, out, "clip")
 
     def gemm(self, a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
         if out.flags.f_contiguous:
@@ -50,11 +50,11 @@ class NumPyBackend(InPlaceBackend):
             alpha,
             a.T if transpose_a else a,
             b.T if transpose_b else b,
-            beta=beta,
-            c=c,
-            trans_a=transpose_a,
-            trans_b=transpose_b,
-            overwrite_c=True,
+            beta,
+            c,
+            transpose_a,
+            transpose_b,
+            True,  # overwrite c; by position, as keywords would double the cost of a small call
         )
         if result is not c:  # the layout was none that BLAS can write to
             c[...] = result

@@ -15,7 +15,8 @@ def to_classes(outputs: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """
     if outputs.shape[1] == 1:
         return (outputs[:, 0] > 0.5).astype(np.int64)
-    return outputs.argmax(axis=1)
+    classes: npt.NDArray[np.int64] = outputs.argmax(axis=1)
+    return classes
 
 
 def accuracy(outputs: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:

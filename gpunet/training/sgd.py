@@ -58,7 +58,7 @@ class MiniBatchSGD:
                 if on_progress is not None and time.perf_counter() > due:
                     on_progress(min(start + m, n))
                     due = time.perf_counter() + _PROGRESS_SECONDS
-        return float(ops.to_numpy(self._total)[0]) / n
+        return float(ops.to_numpy(self._total)[0] / n)
 
     def step(self, index: Array) -> None:
         """Take one step of gradient descent on the examples of these rows."""

@@ -1,0 +1,14 @@
+"""Data sets: the bundled MNIST, files of the user's own, and the book's `mnist_loader`.
+
+>>> import gpunet.datasets as mnist_loader
+>>> training_data, validation_data, test_data = mnist_loader.load_data_wrapper()
+
+Importing this package reads no file; each function reads when it is called.
+"""
+
+from gpunet.datasets.book import load_data, load_data_wrapper, vectorized_result
+from gpunet.datasets.bundled import mnist
+from gpunet.datasets.dataset import Dataset
+from gpunet.datasets.loading import load
+
+__all__ = ["Dataset", "load", "load_data", "load_data_wrapper", "mnist", "vectorized_result"]

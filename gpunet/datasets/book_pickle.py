@@ -1,0 +1,286 @@
+"""Reads the book's `mnist.pkl` without trusting it: numeric arrays come out, no code is run.
+
+A pickle is a program. Two gates stand before its data: every opcode is compared with a list of
+harmless ones before any is executed, and the few names an array's pickle needs are bound to
+stand-ins of our own, so that neither NumPy's nor anybody else's functions can be called.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import pickletools
+import re
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.datasets.arrays import from_bytes
+from gpunet.errors import FileFormatError
+
+Pair = tuple[NDArray[Any], NDArray[Any]]
+
+_OPCODES = {opcode.code.encode("latin-1"): opcode for opcode in pickletools.opcodes}
+_MAX_OPCODES = 10_000  # the book's file has about 150
+# fmt: off
+_HARMLESS = frozenset({
+    "PROTO", "FRAME", "STOP", "MARK", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
+    "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1",
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+    "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "TUPLE", "EMPTY_LIST", "LIST", "APPEND", "APPENDS",
+    "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET", "MEMOIZE",
+})
+# fmt: on
+_STORES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
+_NUMERIC = re.compile(r"b1|[iu][1248]|f[248]")
+
+
+def read_parts(data: bytes, what: str) -> tuple[Pair, Pair, Pair]:
+    """Return the training, validation and test pair in a pickle of the book's form.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole pickle, of protocol 0 to 5, as Python 2 or 3 wrote it.
+    what : str
+        The file, for messages.
+
+    Returns
+    -------
+    tuple of three (images, labels)
+        Numeric arrays in native byte order, otherwise unchecked.
+
+    Raises
+    ------
+    FileFormatError
+        If it is damaged, asks for anything but numeric arrays, or has another form.
+    """
+    _scan(data, what)
+    try:
+        tree = _ArraysOnly(data, what).load()
+    except FileFormatError:
+        raise
+    except Exception as exc:  # a damaged pickle can raise anything; the documentation says so
+        raise FileFormatError(
+            f"{what}: a damaged pickle, or not the book's ({exc}). Fetch the file again, or save the arrays "
+            "with numpy.savez."
+        ) from exc
+    return _book_form(tree, what)
+
+
+def _scan(data: bytes, what: str) -> None:
+    """Refuse, before anything is executed, a pickle with an opcode or a name that is not harmless."""
+    stream = io.BytesIO(data)
+    for count in range(_MAX_OPCODES):
+        code = stream.read(1)
+        opcode = _OPCODES.get(code)
+        if opcode is None:
+            got = f"the byte {code.hex()}" if code else "its end"
+            raise FileFormatError(
+                f"{what}: no pickle, or a damaged one ({got} stands where an opcode should, byte "
+                f"{stream.tell()}). Expected the book's mnist.pkl; fetch the file again."
+            )
+        if opcode.name not in _HARMLESS:
+            raise FileFormatError(
+                f"{what}: refused, its pickle uses {opcode.name}, which arrays of numbers do not need; "
+                "nothing of it was run. Save the arrays with numpy.savez instead."
+            )
+        try:
+            # pickletools takes STRING for ASCII, but Python 2 wrote an array's bytes with it.
+            if opcode.name == "STRING":
+                argument: object = stream.readline()
+            else:
+                argument = None if opcode.arg is None else opcode.arg.reader(stream)
+        except Exception as exc:  # ValueError, struct.error, UnicodeDecodeError, ...
+            raise FileFormatError(f"{what}: a damaged pickle ({exc}); fetch the file again.") from exc
+        if opcode.name == "GLOBAL":
+            module, _, name = str(argument).partition(" ")
+            _require_known(module, name, what)
+        # Writers number what they remember from 0 or 1; a wild index would make the memo table huge.
+        if opcode.name in _STORES and cast(int, argument) > count:
+            raise FileFormatError(f"{what}: a damaged pickle (memo index {argument}); fetch the file again.")
+        if opcode.name == "STOP":
+            if rest := len(data) - stream.tell():
+                raise FileFormatError(f"{what}: {rest} bytes follow the end of the pickle; fetch it again.")
+            return
+    raise FileFormatError(
+        f"{what}: a pickle of more than {_MAX_OPCODES} steps; the book's takes about 150. Expected three "
+        "(images, labels) pairs of arrays; save other data with numpy.savez."
+    )
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Unpickles with stand-ins in place of every name."""
+
+    def __init__(self, data: bytes, what: str) -> None:
+        # "bytes" leaves Python 2's strings as they are: latin-1 without the detour through text.
+        super().__init__(io.BytesIO(data), encoding="bytes")
+        self._stand_ins = _StandIns(len(data), what)
+        self._what = what
+
+    def find_class(self, module: str, name: str) -> object:
+        _require_known(module, name, self._what)
+        return _Callable(getattr(self._stand_ins, _NAMES[module, name]))
+
+
+# What an array's pickle names, and the method of _StandIns that takes the name's place.
+_NAMES = {
+    ("numpy.core.multiarray", "_reconstruct"): "reconstruct",
+    ("numpy._core.multiarray", "_reconstruct"): "reconstruct",
+    ("numpy.core.numeric", "_frombuffer"): "frombuffer",
+    ("numpy._core.numeric", "_frombuffer"): "frombuffer",
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): "dtype",
+    ("_codecs", "encode"): "encode",
+}
+
+
+def _require_known(module: str, name: str, what: str) -> None:
+    if (module, name) not in _NAMES:
+        raise FileFormatError(
+            f"{what}: refused, its pickle asks for {module[:80]}.{name[:80]}, which could run code; nothing "
+            "of it was run. Only arrays of numbers are read; save yours with numpy.savez instead."
+        )
+
+
+class _Callable:
+    """A name's stand-in: can be called, and can't be changed by the pickle."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self._function = function
+
+    def __call__(self, *args: object) -> object:
+        return self._function(*args)
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("it tries to change a function")
+
+
+class _DType:
+    """Stands for a dtype: first its code such as f4, then the byte order."""
+
+    __slots__ = ("_code", "_order")
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+        self._order = "="
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("its dtype is not a plain number's")
+        order = _text(state[1])
+        if order not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError("its dtype has no byte order")
+        self._order = order
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self._order.replace("|", "=") + self._code)
+
+
+class _Array:
+    """Stands for an array: empty until the pickle sets its state, and set once."""
+
+    __slots__ = ("_build", "value")
+
+    def __init__(self, build: Callable[..., NDArray[Any]], value: NDArray[Any] | None = None) -> None:
+        self._build = build
+        self.value = value
+
+    def __setstate__(self, state: object) -> None:
+        if self.value is not None or not isinstance(state, tuple) or len(state) != 5:
+            raise pickle.UnpicklingError("an array's state is not (version, shape, dtype, order, bytes)")
+        _, shape, dtype, fortran, raw = state
+        self.value = self._build(raw, dtype, shape, "F" if fortran else "C")
+
+
+class _StandIns:
+    """The functions that an array's pickle calls.
+
+    A pickle may name the same bytes many times; `_room` sees to it that no more bytes come out
+    than went in.
+    """
+
+    def __init__(self, n_bytes: int, what: str) -> None:
+        self._room = {"text": n_bytes, "arrays": n_bytes}
+        self._what = what
+
+    def reconstruct(self, *_: object) -> _Array:
+        return _Array(self._build)
+
+    def frombuffer(self, raw: object, dtype: object, shape: object, order: object, axes: object = None) -> _Array:
+        if order != "K":
+            return _Array(self._build, self._build(raw, dtype, shape, order))
+        values = self._build(raw, dtype, shape, "C")
+        return _Array(self._build, values.transpose(_whole_numbers(axes)))
+
+    def ndarray(self, *_: object) -> object:
+        raise pickle.UnpicklingError("it calls numpy.ndarray")
+
+    def dtype(self, code: object, *_: object) -> _DType:
+        text = _text(code)
+        if not _NUMERIC.fullmatch(text):
+            raise FileFormatError(
+                f"{self._what}: an array has the dtype {text[:40]!r}; expected whole or floating-point "
+                "numbers of at most 8 bytes. Save the data as such, with numpy.savez."
+            )
+        return _DType(text)
+
+    def encode(self, text: object, encoding: object) -> bytes:
+        if not isinstance(text, str) or _text(encoding) not in ("latin1", "latin-1"):
+            raise pickle.UnpicklingError("its bytes are not text in latin1")
+        self._spend("text", len(text))
+        return text.encode("latin-1")
+
+    def _build(self, raw: object, dtype: object, shape: object, order: object) -> NDArray[Any]:
+        if not isinstance(raw, bytes | bytearray) or not isinstance(dtype, _DType):
+            raise pickle.UnpicklingError("an array has no bytes or no dtype")
+        if order not in ("C", "F"):
+            raise pickle.UnpicklingError("an array is neither in C nor in Fortran order")
+        self._spend("arrays", len(raw))
+        return from_bytes(raw, dtype.dtype, _whole_numbers(shape), self._what, order)
+
+    def _spend(self, what: str, n_bytes: int) -> None:
+        self._room[what] -= n_bytes
+        if self._room[what] < 0:
+            raise pickle.UnpicklingError("it uses the same bytes again and again")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, str):
+        return value
+    raise pickle.UnpicklingError("text is missing")
+
+
+def _whole_numbers(values: object) -> tuple[int, ...]:
+    if not isinstance(values, tuple) or not all(type(value) is int for value in values):
+        raise pickle.UnpicklingError("a shape is not a tuple of whole numbers")
+    return values
+
+
+def _book_form(tree: object, what: str) -> tuple[Pair, Pair, Pair]:
+    pairs = [_pair(part) for part in tree] if isinstance(tree, tuple | list) else []
+    if len(pairs) == 3:
+        training, validation, test = pairs
+        if training and validation and test:
+            return training, validation, test
+    raise FileFormatError(
+        f"{what}: not of the book's form, three (images, labels) pairs of arrays: training, validation and "
+        "test. Save other data with numpy.savez."
+    )
+
+
+def _pair(part: object) -> Pair | None:
+    if not isinstance(part, tuple | list) or len(part) != 2:
+        return None
+    images, labels = part
+    if not isinstance(images, _Array) or not isinstance(labels, _Array):
+        return None
+    return None if images.value is None or labels.value is None else (images.value, labels.value)

@@ -1,0 +1,130 @@
+"""Bytes of a file, gunzipped where it is gzip, never more than a limit."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import stat
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from gpunet.errors import FileFormatError
+
+_CHUNK = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+# The book's mnist.pkl.gz unpacks to 13.6 times its size, random data to less; a bomb to about 1000 times.
+_FREE_BYTES = 64 << 20
+_USUAL_RATIO = 15
+
+
+class Readable(Protocol):
+    """Whatever has `read(n)`."""
+
+    def read(self, n: int, /) -> bytes:
+        """Return up to `n` bytes, none at the end."""
+        ...
+
+
+def unpacked_limit(compressed: int, max_bytes: int | None) -> int:
+    """Return how many bytes something `compressed` bytes long may unpack to."""
+    return _FREE_BYTES + _USUAL_RATIO * compressed if max_bytes is None else max_bytes
+
+
+def drain(stream: Readable, limit: int) -> bytes:
+    """Read `stream` to its end, or to `limit` + 1 bytes, holding only what really came."""
+    chunks = []
+    left = limit + 1
+    while left > 0 and (chunk := stream.read(min(_CHUNK, left))):
+        chunks.append(chunk)
+        left -= len(chunk)
+    return b"".join(chunks)
+
+
+def gunzip(packed: BinaryIO, size: int, what: str, max_bytes: int | None = None) -> bytes:
+    """Unpack the gzip stream `packed`, which is `size` bytes long.
+
+    Raises
+    ------
+    FileFormatError
+        If it is damaged, cut short, or unpacks to more than the limit.
+    """
+    limit = unpacked_limit(size, max_bytes)
+    try:
+        with gzip.GzipFile(fileobj=packed, mode="rb") as unpacked:
+            data = drain(unpacked, limit)
+    except (OSError, EOFError, zlib.error) as exc:
+        raise FileFormatError(
+            f"{what}: not a whole gzip file ({exc}). It is damaged or cut short; fetch it again."
+        ) from exc
+    if len(data) > limit:
+        raise FileFormatError(
+            f"{what}: {size} bytes of gzip unpack to more than the limit of {limit} bytes. If you trust "
+            "the file, gunzip it first or pass a larger max_bytes."
+        )
+    return data
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises
+    ------
+    FileFormatError
+        If it is missing, not readable, or a pipe, device or folder (a pipe could block for ever).
+    """
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+        if regular:
+            return open(path, "rb")
+    except FileNotFoundError as exc:
+        raise FileFormatError(f"{path}: no such file. Check the path.") from exc
+    except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
+        raise _unreadable(path, exc) from exc
+    raise FileFormatError(f"{path}: not a regular file; give the path of a data file.")
+
+
+def read_file(path: Path, max_bytes: int | None = None) -> bytes:
+    """Return the content of `path`, unpacked if it is gzip.
+
+    Gzip is known by its first bytes, because downloads often lose or keep a wrong `.gz`.
+
+    Raises
+    ------
+    FileFormatError
+        If the file can't be read, or is named `.gz` and is no whole gzip file within the limit.
+    """
+    with open_regular(path) as file:
+        try:
+            packed = file.read(2) == _GZIP_MAGIC
+            file.seek(0)
+            if packed:
+                return gunzip(file, os.fstat(file.fileno()).st_size, str(path), max_bytes)
+            data = file.read()
+        except OSError as exc:
+            raise _unreadable(path, exc) from exc
+    if path.name.lower().endswith(".gz"):
+        raise FileFormatError(
+            f"{path}: named .gz, but it starts with {data[:4].hex(' ') or 'nothing'} where gzip has 1f 8b. "
+            "If it is unpacked already, drop .gz from its name; otherwise fetch it again."
+        )
+    return data
+
+
+def first_bytes(path: Path, n: int) -> bytes:
+    """Return the first `n` bytes of the content of `path`, fewer where there are fewer."""
+    with open_regular(path) as file:
+        try:
+            head = file.read(n)
+            if head.startswith(_GZIP_MAGIC):
+                file.seek(0)
+                with gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
+                    head = unpacked.read(n)
+        except (OSError, EOFError, zlib.error) as exc:
+            raise _unreadable(path, exc) from exc
+    return head
+
+
+def _unreadable(path: Path, exc: Exception) -> FileFormatError:
+    reason = getattr(exc, "strerror", None) or exc
+    return FileFormatError(f"{path}: can't be read ({reason}). Check the path, its permissions and the file.")

@@ -1,0 +1,148 @@
+"""How `gpunet train` tells what it does: live on a terminal, as plain lines, or as JSON lines."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from gpunet.training.history import Epoch
+
+
+class Report(ABC):
+    """What is told of a training: its start, its epochs, its end. Used as a context manager."""
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
+        return None
+
+    @abstractmethod
+    def start(self, facts: dict[str, Any]) -> None:
+        """Tell what is about to be trained."""
+
+    @abstractmethod
+    def epoch(self, epoch: Epoch) -> None:
+        """Tell of an epoch that is done."""
+
+    @abstractmethod
+    def end(self, facts: dict[str, Any]) -> None:
+        """Tell how it ended."""
+
+    def progress(self, examples: int) -> None:  # noqa: B027 - only a terminal shows what is not yet an epoch
+        """Take note of how many of the epoch's examples are done."""
+
+
+class JsonReport(Report):
+    """One JSON object a line on standard output."""
+
+    def start(self, facts: dict[str, Any]) -> None:
+        self._line({"event": "start", **facts})
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._line(
+            {
+                "event": "epoch",
+                "epoch": epoch.epoch,
+                "cost": epoch.cost,
+                "accuracy": epoch.validation_score,
+                "seconds": epoch.seconds,
+            }
+        )
+
+    def end(self, facts: dict[str, Any]) -> None:
+        self._line({"event": "end", **facts})
+
+    @staticmethod
+    def _line(event: dict[str, Any]) -> None:
+        print(json.dumps(event, allow_nan=False), flush=True)
+
+
+class PlainReport(Report):
+    """The book's line for each epoch, for logs and pipes."""
+
+    def start(self, facts: dict[str, Any]) -> None:
+        self._n_test = facts["test_examples"]
+        self._line(
+            f"Training {facts['sizes']} on {facts['examples']:,} examples of {facts['data']}, tested on "
+            f"{facts['test_examples']:,}{' of them' if facts['tested_on_training_data'] else ''}"
+        )
+        self._line(
+            f"{facts['cost']} cost, {', '.join(facts['activations'])}, mini-batch {facts['batch_size']}, "
+            f"eta {facts['eta']:g}, {facts['dtype']}, seed {facts['seed']}, {facts['device']}"
+        )
+
+    def epoch(self, epoch: Epoch) -> None:
+        correct = round((epoch.validation_score or 0.0) * self._n_test)
+        self._line(f"Epoch {epoch.epoch}: {correct} / {self._n_test}, cost {epoch.cost:.4f}, {epoch.seconds:.2f} s")
+
+    def end(self, facts: dict[str, Any]) -> None:
+        self._line(f"{facts['accuracy']:.2%} correct after {facts['epochs']} epochs, {facts['seconds']:.1f} s")
+
+    def _line(self, text: str) -> None:
+        print(text, flush=True)
+
+
+class TerminalReport(PlainReport):
+    """The plain lines, and below them a bar with cost, accuracy, speed and the time left."""
+
+    def __init__(self, console: Console) -> None:
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TextColumn("cost {task.fields[cost]}  accuracy {task.fields[accuracy]}  {task.fields[speed]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+        )
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def start(self, facts: dict[str, Any]) -> None:
+        super().start(facts)
+        self._n, self._epochs, self._done = facts["examples"], facts["epochs"], 0
+        self._task = self._bar.add_task(
+            "training", total=self._n * self._epochs, epoch=self._of(0), cost="-", accuracy="-", speed=""
+        )
+        self._bar.start()
+
+    def progress(self, examples: int) -> None:
+        self._bar.update(self._task, completed=self._done * self._n + examples)
+
+    def epoch(self, epoch: Epoch) -> None:
+        super().epoch(epoch)
+        self._done += 1
+        self._bar.update(
+            self._task,
+            completed=self._done * self._n,
+            epoch=self._of(min(self._done, self._epochs - 1)),
+            cost=f"{epoch.cost:.4f}",
+            accuracy=f"{epoch.validation_score or 0.0:.2%}",
+            speed=f"{epoch.examples_per_second:,.0f} examples/s",
+        )
+
+    def end(self, facts: dict[str, Any]) -> None:
+        self._bar.stop()
+        super().end(facts)
+
+    def _of(self, epoch: int) -> str:
+        return f"{epoch + 1}/{self._epochs}"
+
+    def _line(self, text: str) -> None:
+        self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def choose(as_json: bool) -> Report:
+    """Return the report that fits where standard output goes."""
+    if as_json:
+        return JsonReport()
+    console = Console()
+    return TerminalReport(console) if console.is_terminal else PlainReport()
