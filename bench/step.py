@@ -1,15 +1,18 @@
-"""How much faster is the matrix form than the book's loop? One step of SGD on [784, 30, 10], mini-batch 10.
+"""One step of SGD on [784, 30, 10], mini-batch 10: the matrix form, the book's loop, and what people use today.
 
 python bench/step.py [--device cuda] [--rounds 30]
 
-The contenders start from the same parameters, take the same mini-batches of MNIST in the same order, and are
-timed in turn in each round. One BLAS thread.
+The contenders take the same mini-batches of MNIST in the same order and are timed in turn in each round, on one
+thread. gpunet and the book's loop are first shown to compute the same. PyTorch and scikit-learn join in if they are
+installed: PyTorch eager with its SGD, scikit-learn's MLPClassifier with the nearest it has (its own cost, one epoch
+of `fit`).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import warnings
 
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # read when NumPy loads
@@ -57,6 +60,44 @@ def book_steps(net, X, labels):
     return run, book
 
 
+def other_libraries(X, labels):
+    """Return the contenders that are installed, each taking STEPS steps."""
+    found = {}
+    try:
+        import torch
+    except ImportError:
+        pass
+    else:
+        torch.set_num_threads(1)
+        xs, ys = torch.from_numpy(X), torch.from_numpy(np.eye(10, dtype=np.float32)[labels])
+        layers = [torch.nn.Linear(784, 30), torch.nn.Sigmoid(), torch.nn.Linear(30, 10), torch.nn.Sigmoid()]
+        net = torch.nn.Sequential(*layers)
+        optimizer = torch.optim.SGD(net.parameters(), lr=ETA)
+
+        def torch_steps():
+            for i in range(0, len(xs), BATCH):
+                cost = 0.5 * ((net(xs[i : i + BATCH]) - ys[i : i + BATCH]) ** 2).sum() / BATCH
+                optimizer.zero_grad()
+                cost.backward()
+                optimizer.step()
+
+        found[f"PyTorch {torch.__version__}, float32"] = torch_steps
+    try:
+        import sklearn
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPClassifier
+    except ImportError:
+        return found
+    warnings.simplefilter("ignore", ConvergenceWarning)  # one epoch is all that is asked for
+    settings = {"activation": "logistic", "solver": "sgd", "momentum": 0.0, "alpha": 0.0, "shuffle": False}
+
+    def sklearn_steps():
+        MLPClassifier((30,), batch_size=BATCH, learning_rate_init=0.5, max_iter=1, **settings).fit(X, labels)
+
+    found[f"scikit-learn {sklearn.__version__}, float32"] = sklearn_steps
+    return found
+
+
 def check_same(net, book):
     """Refuse to time two things that do not compute the same."""
     for w, expected in zip(net.weights, book.weights, strict=True):
@@ -81,16 +122,17 @@ def main():
     run32, net32 = gpunet_steps(options.device, "float32", X, labels)
 
     contenders = {"book's loop, float64": book, "gpunet, float64": run64, "gpunet, float32": run32}
+    contenders |= other_libraries(X, labels)
     seconds = interleave(contenders, options.rounds)
     found = {**machine(), "device": net32.device}
     print_machine(found)
     print(f"one step of {SIZES}, mini-batch {BATCH}, microseconds")
-    print(f"{'':24} {'median':>9} {'quartiles':>19}   book's loop takes")
+    print(f"{'':30} {'median':>9} {'quartiles':>19}   book's loop takes")
     rows = {}
     for name, times in seconds.items():
         low, median, high = (t / STEPS * 1e6 for t in quartiles(times))
         ratio = median_ratio(seconds["book's loop, float64"], times)
-        print(f"{name:24} {median:9.1f} {low:9.1f} {high:9.1f}   {ratio:.1f} x")
+        print(f"{name:30} {median:9.1f} {low:9.1f} {high:9.1f}   {ratio:.1f} x")
         rows[name] = {"median_us": median, "quartiles_us": [low, high], "book_over_this": ratio}
     print("\nwritten to", write_results(f"step-{options.device}", {"machine": found, "steps": rows}).name)
 

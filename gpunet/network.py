@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet import activations as activation_functions
-from gpunet import arrays, backprop, checks, costs, initializers, model_file
+from gpunet import architecture, arrays, backprop, checks, costs, initializers, model_file
 from gpunet.activations import Activation
 from gpunet.backends import Array, select
 from gpunet.backprop import Workspace
@@ -128,22 +127,22 @@ class Network:
         seed: int | None = None,
         input_scale: float | None = None,
     ) -> None:
-        self.sizes = _checked_sizes(sizes)
+        self.sizes = architecture.layer_sizes(sizes)
         self.num_layers = len(self.sizes)
         cost = costs.get(cost)
-        layer_activations = _per_layer(activation, output_activation, cost, self.sizes)
-        cost.check_output(layer_activations[-1])
-        self.dtype = _checked_dtype(dtype)
+        by_layer = architecture.layer_activations(activation, output_activation, cost, self.sizes)
+        cost.check_output(by_layer[-1])
+        self.dtype = architecture.dtype_name(dtype)
         self._warn_about_uint8 = input_scale is None
         scale = 1.0 if input_scale is None else checks.positive_float(input_scale, "input_scale")
-        self._rng = _generator(seed)
-        initialize = [initializers.get(init, f) for f in layer_activations]
+        self._rng = architecture.generator(seed)
+        initialize = [initializers.get(init, f) for f in by_layer]
 
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
-        self.task = "classification" if _gives_classes(layer_activations[-1]) else "regression"
+        self.task = "classification" if architecture.gives_classes(by_layer[-1]) else "regression"
         with _memory_explained(f"a network of sizes {self.sizes} in {self.dtype}"):
-            self._model = Model(select(device), self.sizes, layer_activations, cost, self.dtype, scale)
+            self._model = Model(select(device), self.sizes, by_layer, cost, self.dtype, scale)
             pairs = zip(self.sizes[:-1], self.sizes[1:], initialize, strict=True)
             for l, (n_in, n_out, draw) in enumerate(pairs):
                 self.weights[l], self.biases[l] = draw(self._rng, n_out, n_in)
@@ -556,7 +555,7 @@ class Network:
 
     def _task_for(self, y: Any) -> str:
         are_labels = getattr(y, "ndim", np.ndim(y)) == 1 and self.sizes[-1] > 1
-        return "classification" if are_labels or _gives_classes(self.activations[-1]) else "regression"
+        return "classification" if are_labels or architecture.gives_classes(self.activations[-1]) else "regression"
 
     def _sgd(self, X: Array, Y: Array, batch_size: int, eta: float) -> MiniBatchSGD:
         n = X.shape[0]
@@ -586,61 +585,6 @@ class Network:
     def _to_host(self, nabla: list[tuple[Array, Array]]) -> Gradients:
         to_numpy = self._model.ops.to_numpy
         return [to_numpy(b) for b, _ in nabla], [to_numpy(w) for _, w in nabla]
-
-
-def _checked_sizes(sizes: Any) -> list[int]:
-    if not isinstance(sizes, Iterable) or isinstance(sizes, str | bytes):
-        raise InputError(f"sizes must be a list of layer sizes such as [784, 30, 10], got {sizes!r}.")
-    sizes = list(sizes)
-    if len(sizes) < 2:
-        raise InputError(f"sizes must name at least an input and an output layer, got {sizes!r}.")
-    return [checks.positive_int(n, f"sizes[{i}]") for i, n in enumerate(sizes)]
-
-
-def _checked_dtype(dtype: Any) -> str:
-    try:
-        name = np.dtype(dtype).name
-    except TypeError:
-        name = str(dtype)
-    return checks.one_of(name, ("float32", "float64"), "dtype")
-
-
-def _generator(seed: Any) -> np.random.Generator:
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0):
-        raise InputError(f"seed must be a whole number of at least 0, or None, got {seed!r}.")
-    return np.random.default_rng(None if seed is None else int(seed))
-
-
-def _gives_classes(activation: Activation) -> bool:
-    return activation.name in ("sigmoid", "softmax")
-
-
-def _per_layer(activation: Any, output_activation: Any, cost: Cost, sizes: Sequence[int]) -> list[Activation]:
-    """Return the activation of each layer after the input."""
-    n_layers = len(sizes) - 1
-    if isinstance(activation, str | Activation):
-        if output_activation is None:
-            output_activation = cost.outputs[0] if cost.outputs else activation
-        names = [activation] * (n_layers - 1) + [output_activation]
-    else:
-        try:
-            names = list(activation)
-        except TypeError:
-            raise InputError(
-                f"activation must be a name, an Activation or a list of them, got {activation!r}."
-            ) from None
-        if output_activation is not None:
-            names.append(output_activation)
-        if len(names) != n_layers:
-            raise InputError(
-                f"sizes {list(sizes)} has {n_layers} layers after the input, but activation"
-                f"{'' if output_activation is None else ' and output_activation'} gave {len(names)}."
-            )
-    chosen = [activation_functions.get(name) for name in names]
-    for l, (f, n) in enumerate(zip(chosen, sizes[1:], strict=True), start=1):
-        if isinstance(f, activation_functions.Mixed) and max(f.neurons) >= n:
-            raise InputError(f"layer {l} has {n} neurons, but its mixed activation names neuron {max(f.neurons)}.")
-    return chosen
 
 
 @contextmanager
