@@ -54,6 +54,8 @@ class Activation:
     ) -> None:
         if not isinstance(name, str) or not name:
             raise InputError(f"an activation's name must be a non-empty string, got {name!r}.")
+        if not isinstance(self, _BuiltIn) and name in (*BUILT_IN, Mixed.name):
+            raise InputError(f"{name!r} is the name of a built-in activation; give yours another.")
         for role, given in (("function", function), ("derivative", derivative)):
             checks.function(given, 2, f"the {role} of activation {name!r}", "lambda z, xp: xp.tanh(z)")
         self.name = name

@@ -10,7 +10,7 @@ from typing import Any
 
 from gpunet import checks
 from gpunet.activations import BUILT_IN as ACTIVATIONS
-from gpunet.activations import Activation, Array, Namespace
+from gpunet.activations import Activation, Array, Namespace, Sigmoid, Softmax
 from gpunet.errors import InputError
 
 
@@ -47,6 +47,8 @@ class Cost:
     ) -> None:
         if not isinstance(name, str) or not name:
             raise InputError(f"a cost's name must be a non-empty string, got {name!r}.")
+        if type(self) is Cost and name in BUILT_IN:
+            raise InputError(f"{name!r} is the name of a built-in cost; give yours another.")
         checks.function(value, 3, f"the value of cost {name!r}", "lambda a, y, xp: xp.sum((a - y)**2, axis=0)")
         checks.function(gradient, 3, f"the gradient of cost {name!r}", "lambda a, y, xp: 2 * (a - y)")
         self.name = name
@@ -150,7 +152,7 @@ class CrossEntropy(Cost):
         return (a - y) / _at_least_tiny(a * (1 - a), xp)
 
     def output_error(self, activation: Activation, z: Array, a: Array, y: Array, xp: Namespace) -> Array:
-        if activation.name == "sigmoid":
+        if isinstance(activation, Sigmoid):
             return a - y  # a (1 - a) cancels, equation (66): exact also where a is 0 or 1
         return super().output_error(activation, z, a, y, xp)
 
@@ -165,7 +167,7 @@ class CrossEntropy(Cost):
         scratch: Array,
         xp: Namespace,
     ) -> None:
-        if activation.name == "sigmoid":
+        if isinstance(activation, Sigmoid):
             xp.subtract(a, y, out=out)
             self._add_to(total, a, y, xp)
         else:
@@ -187,7 +189,7 @@ class LogLikelihood(Cost):
         return -y / _at_least_tiny(a, xp)
 
     def output_error(self, activation: Activation, z: Array, a: Array, y: Array, xp: Namespace) -> Array:
-        if activation.name == "softmax":
+        if isinstance(activation, Softmax):
             return a * xp.sum(y, axis=0, keepdims=True) - y  # a - y where y sums to 1, as in equation (84)
         return super().output_error(activation, z, a, y, xp)
 
