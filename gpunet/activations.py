@@ -7,6 +7,7 @@ rest compute the same thing. The `*_into` forms are the same formulas for namesp
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -43,6 +44,8 @@ class Activation:
     """
 
     elementwise = True
+    #: Least and largest value that it can take; None: not known.
+    range: tuple[float, float] | None = None
 
     def __init__(
         self,
@@ -93,7 +96,7 @@ class Activation:
             got = f"shape {tuple(value.shape)}, {value.dtype}" if hasattr(value, "shape") else repr(value)
             raise InputError(
                 f"the {role} of activation {self.name!r} must return an array of its argument's shape and "
-                f"dtype (shape {tuple(like.shape)}, {like.dtype}), got {got}."
+                f"dtype (shape {tuple(like.shape)}, {like.dtype}), got {got}; xp.astype(value, z.dtype) converts."
             )
         return value
 
@@ -120,6 +123,8 @@ class _BuiltIn(Activation):
 
 class Sigmoid(_BuiltIn):
     """The logistic function 1 / (1 + exp(-z)), in the form that can not overflow."""
+
+    range = (0.0, 1.0)
 
     def function(self, z: Array, xp: Namespace) -> Array:
         return 0.5 * xp.tanh(0.5 * z) + 0.5
@@ -194,6 +199,7 @@ class Softmax(Activation):
 
     elementwise = False
     needs_z = False
+    range = (0.0, 1.0)
 
     def __init__(self) -> None:
         self.name = "softmax"
@@ -229,9 +235,11 @@ class Mixed(Activation):
             )
         self.neurons: dict[int, Activation] = {}
         for neuron, activation in neurons.items():
-            if isinstance(neuron, bool) or not isinstance(neuron, int) or neuron < 0:
-                raise InputError(f"a neuron is named by its index from 0 in its layer, got {neuron!r}.")
-            self.neurons[neuron] = get(activation)
+            if isinstance(neuron, bool) or not isinstance(neuron, numbers.Integral) or neuron < 0:
+                raise InputError(
+                    f"mixed activation: a neuron is named by its index from 0 in its layer, got {neuron!r}."
+                )
+            self.neurons[int(neuron)] = get(activation)
         for activation in (self.default, *self.neurons.values()):
             if not activation.elementwise or isinstance(activation, Mixed):
                 raise InputError(
@@ -292,7 +300,12 @@ def from_json(spec: Any, custom: Mapping[str, Activation]) -> Activation:
     if isinstance(spec, str):
         return custom[spec] if spec in custom else get(spec)
     try:
-        neurons = {int(j): from_json(str(name), custom) for j, name in spec["neurons"].items()}
+        neurons = {_index(j): from_json(str(name), custom) for j, name in spec["neurons"].items()}
         return Mixed(from_json(str(spec["default"]), custom), neurons)
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{spec!r:.80} does not describe an activation.") from error
+
+
+def _index(text: str) -> int:
+    """Return a neuron's index as a model file has it, or -1 for anything else."""
+    return int(text) if text.isdecimal() and len(text) < 10 else -1

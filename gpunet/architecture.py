@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,13 @@ from gpunet.errors import InputError
 
 def layer_sizes(sizes: Any) -> list[int]:
     """Return the neurons of each layer, the input first."""
-    if not isinstance(sizes, Iterable) or isinstance(sizes, str | bytes):
+    try:
+        given = [] if isinstance(sizes, str | bytes) else list(sizes)
+    except TypeError:
+        given = []
+    if not given and not isinstance(sizes, list | tuple):
         raise InputError(f"sizes must be a list of layer sizes such as [784, 30, 10], got {sizes!r}.")
-    sizes = list(sizes)
+    sizes = given
     if len(sizes) < 2:
         raise InputError(f"sizes must name at least an input and an output layer, got {sizes!r}.")
     return [checks.positive_int(n, f"sizes[{i}]") for i, n in enumerate(sizes)]
@@ -27,7 +31,7 @@ def layer_sizes(sizes: Any) -> list[int]:
 def dtype_name(dtype: Any) -> str:
     """Return "float32" or "float64"."""
     try:
-        name = np.dtype(dtype).name
+        name = "None" if dtype is None else np.dtype(dtype).name
     except TypeError:
         name = str(dtype)
     return checks.one_of(name, ("float32", "float64"), "dtype")
@@ -40,9 +44,13 @@ def generator(seed: Any) -> np.random.Generator:
     return np.random.default_rng(None if seed is None else int(seed))
 
 
-def gives_classes(activation: Activation) -> bool:
-    """Whether the values of an output activation are read as the classes' scores."""
-    return activation.name in ("sigmoid", "softmax")
+def input_scale(value: Any, dtype: str) -> float:
+    """Return the factor for inputs, a finite number above 0 in `dtype`."""
+    scale = checks.positive_float(value, "input_scale")
+    info = np.finfo(dtype)
+    if not float(info.smallest_normal) <= scale <= float(info.max):
+        raise InputError(f"input_scale must be a number that {dtype} can hold, got {scale:g}.")
+    return scale
 
 
 def layer_activations(activation: Any, output_activation: Any, cost: Cost, sizes: Sequence[int]) -> list[Activation]:
@@ -70,4 +78,16 @@ def layer_activations(activation: Any, output_activation: Any, cost: Cost, sizes
     for l, (f, n) in enumerate(zip(chosen, sizes[1:], strict=True), start=1):
         if isinstance(f, Mixed) and max(f.neurons) >= n:
             raise InputError(f"layer {l} has {n} neurons, but its mixed activation names neuron {max(f.neurons)}.")
+        if f.name == "softmax" and n == 1:
+            raise InputError(f"layer {l} has one neuron, and softmax over one neuron is always 1; use sigmoid.")
+    _check_names(chosen)
     return chosen
+
+
+def _check_names(chosen: list[Activation]) -> None:
+    """Refuse two activations of one name: a model file tells them apart by their names."""
+    by_name: dict[str, Activation] = {}
+    for f in chosen:
+        for part in (f.default, *f.neurons.values()) if isinstance(f, Mixed) else (f,):
+            if by_name.setdefault(part.name, part) is not part:
+                raise InputError(f"two different activations have the name {part.name!r}; give them two names.")

@@ -9,6 +9,9 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from gpunet.errors import InputError
 
 
@@ -33,9 +36,13 @@ def positive_float(value: Any, what: str) -> float:
     """Return `value` as a finite float above 0."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise InputError(f"{what} must be a number above 0, got {value!r}.")
-    if not math.isfinite(value) or value <= 0:
-        raise InputError(f"{what} must be a finite number above 0, got {value!r}.")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        number = math.inf
+    if not math.isfinite(number) or number <= 0:
+        raise InputError(f"{what} must be a finite number above 0, got {value!r:.60}.")
+    return number
 
 
 def function(given: Any, arguments: int, what: str, example: str) -> None:
@@ -48,3 +55,27 @@ def function(given: Any, arguments: int, what: str, example: str) -> None:
         raise InputError(f"{what} must take {arguments} arguments, as in `{example}`.") from None
     except ValueError:  # some compiled functions have no signature to look at
         pass
+
+
+def real_array(x: Any, what: str, text_advice: str = "") -> npt.NDArray[Any]:
+    """Return x as a NumPy array of real numbers, of whatever shape; True and False become uint8.
+
+    `text_advice` is added to the error for text.
+    """
+    if hasattr(x, "toarray") and hasattr(x, "nnz"):
+        raise InputError(f"{what} is a sparse matrix; pass {what}.toarray().")
+    if np.ma.is_masked(x):
+        raise InputError(f"{what} has masked values; fill or remove them first.")
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; arrays on another device, by library
+        raise InputError(f"{what} can not be read as an array of numbers: {error}") from error
+    if array.dtype == object:  # such as a table's mixed columns
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{what} must hold numbers only: {error}.{text_advice}") from error
+    if array.dtype.kind not in "biuf":
+        advice = text_advice if array.dtype.kind in "US" else ""
+        raise InputError(f"{what} must hold real numbers, got dtype {array.dtype}.{advice}")
+    return array.view(np.uint8) if array.dtype == bool else array

@@ -6,7 +6,9 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 from __future__ import annotations
 
 import json
+import logging
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -18,12 +20,13 @@ from typing import Annotated
 
 import typer
 
-from gpunet import cli_data, reports
+from gpunet import cli_data, model_file, reports
 from gpunet.config import config, show_config
 from gpunet.datasets import Dataset
 from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
 from gpunet.network import Network
 from gpunet.training.history import Epoch
+from gpunet.training.metrics import to_classes
 from gpunet.version import __version__
 
 app = typer.Typer(
@@ -32,8 +35,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train fully connected networks by backpropagation.",
 )
-
-_BOOK_TRAINING = 50_000  # the book trains on the first 50,000 of MNIST's 60,000
 
 Data = Annotated[
     Path | None,
@@ -111,7 +112,7 @@ def train(
             dtype=dtype,
             device=device,
             seed=seed,
-            input_scale=dataset.input_scale,
+            input_scale=None if dataset.input_scale == 1.0 else dataset.input_scale,
         )
         if eta is not None and not 0 < eta < float("inf"):
             raise InputError(f"--eta must be a finite number above 0, got {eta}.")
@@ -119,7 +120,7 @@ def train(
         "classes": list(dataset.classes or map(str, range(network.sizes[-1]))),
         "target": dataset.target,
     }
-    path = output or _free_name()
+    path = _free_name() if output is None else output.expanduser()
     _check_writable(path, network)
 
     report = reports.choose(as_json)
@@ -131,24 +132,25 @@ def train(
         report.epoch(epoch)
 
     with report:
-        report.start(
-            {
-                "data": dataset.name,
-                "examples": len(dataset.X),
-                "test_examples": len(dataset.X_test),  # type: ignore[arg-type]
-                "tested_on_training_data": dataset.X_test is dataset.X,
-                "sizes": network.sizes,
-                "activations": [f.name for f in network.activations],
-                "cost": network.cost.name,
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "eta": eta if eta is not None else network.default_eta(),
-                "dtype": network.dtype,
-                "seed": seed,
-                "device": network.device,
-            }
-        )
         try:
+            report.start(
+                {
+                    "data": dataset.name,
+                    "examples": len(dataset.X),
+                    "test_examples": len(dataset.X_test),  # type: ignore[arg-type]
+                    "tested_on_training_data": dataset.X_test is dataset.X,
+                    "sizes": network.sizes,
+                    "activations": [f.name for f in network.activations],
+                    "cost": network.cost.name,
+                    "epochs": epochs,
+                    "batch_size": batch_size,
+                    "eta": eta if eta is not None else network.default_eta(),
+                    "dtype": network.dtype,
+                    "seed": seed,
+                    "device": network.device,
+                    "backend": network.backend,
+                }
+            )
             network.fit(
                 dataset.X,
                 dataset.y,
@@ -175,6 +177,7 @@ def train(
                 "cost": finished[-1].cost,
                 "epochs": epochs,
                 "device": network.device,
+                "backend": network.backend,
                 "seconds": time.perf_counter() - started,
                 "model": str(saved),
             }
@@ -191,12 +194,12 @@ def evaluate(
     X, labels = cli_data.to_test(network, data, target)
     if labels is None:
         raise InputError(f"{data} has no labels to compare with; name their column with --target, or use predict.")
-    score = network.score(X, labels)
-    correct = round(score * len(X))
+    accuracy = network.score(X, labels)
+    correct = round(accuracy * len(X))
     if as_json:
-        print(json.dumps({"event": "evaluation", "accuracy": score, "correct": correct, "examples": len(X)}))
+        print(json.dumps({"event": "evaluation", "accuracy": accuracy, "correct": correct, "examples": len(X)}))
     else:
-        print(f"{correct} / {len(X)} correct ({score:.2%})")
+        print(f"{correct} / {len(X)} correct ({accuracy:.2%})")
 
 
 @app.command()
@@ -207,13 +210,16 @@ def predict(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Write the class of each example of DATA, one a line; of its test part, where it has one."""
+    """Write the class of each example of DATA, one a line (for regression its outputs); of its test part, if any."""
     network = _load(model, device)
-    X = cli_data.to_predict(network, data, target)
+    outputs = network.outputs(cli_data.to_predict(network, data, target))
+    if network.task == "regression":
+        for row in outputs.tolist():
+            print(json.dumps({"outputs": row}) if as_json else ",".join(map(repr, row)))
+        return
     names = cli_data.class_names(network)
-    for row, index in zip(network.outputs(X), network.predict(X), strict=True):
-        label = names[int(index)]
-        print(json.dumps({"label": label, "outputs": row.tolist()}) if as_json else label)
+    for row, index in zip(outputs.tolist(), to_classes(outputs).tolist(), strict=True):
+        print(json.dumps({"label": names[index], "outputs": row}) if as_json else names[index])
 
 
 @app.command()
@@ -245,8 +251,9 @@ def _layers(layers: str | None, dataset: Dataset) -> list[int]:
         sizes = [int(size) for size in layers.strip("[] ").split(",")]
     except ValueError:
         raise InputError(f"--layers must be sizes such as {n_in},30,{n_out}, got {layers!r}.") from None
-    if len(sizes) < 2 or sizes[0] != n_in or sizes[-1] < n_out:
-        hidden = ",".join(map(str, sizes[1:-1] or [30] if len(sizes) != 1 else sizes))
+    fits = sizes[-1] == n_out if dataset.classes else sizes[-1] >= n_out  # a number can be a label not met yet
+    if len(sizes) < 2 or sizes[0] != n_in or not fits:
+        hidden = ",".join(map(str, sizes if len(sizes) == 1 else sizes[1:-1] or [30]))
         raise InputError(
             f"--layers {layers} does not fit {dataset.name}, which has {n_in} inputs and {n_out} classes; such as "
             f"--layers {n_in},{hidden},{n_out}."
@@ -264,25 +271,41 @@ def _free_name() -> Path:
 
 def _check_writable(path: Path, network: Network) -> None:
     """Fail before the training, not after it, if the model can not be written."""
-    if path.is_dir():
-        raise typer.BadParameter(f"--output {path} is a folder; name a file in it.")
-    if not path.absolute().parent.is_dir():
-        raise typer.BadParameter(f"--output {path}: there is no folder {path.absolute().parent}; make it first.")
-    with tempfile.TemporaryDirectory(prefix=".gpunet-", dir=path.absolute().parent) as folder:
-        network.save(Path(folder) / path.name)
+    try:
+        model_file.check_replaceable(path)
+    except OSError as error:
+        raise typer.BadParameter(f"--output {path}: {error.strerror}.") from error
+    trial = path.resolve().with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.trial")
+    try:
+        network.save(trial)
+    except OSError as error:
+        raise InputError(f"--output {path} can not be written: {error.strerror}. Nothing was trained.") from error
+    trial.unlink()
 
 
 def _save(network: Network, path: Path) -> Path:
     """Save the model; where that fails, into the folder for temporary files, so that no training is lost."""
-    try:
-        network.save(path)
-    except OSError as error:
-        rescue = Path(tempfile.mkdtemp(prefix="gpunet-")) / path.name
-        network.save(rescue)
-        raise InputError(f"{path} could not be written ({error}); the model is in {rescue} instead.") from error
+    with _interrupts_ignored():
+        try:
+            network.save(path)
+        except OSError as error:
+            rescue = Path(tempfile.mkdtemp(prefix="gpunet-")) / path.name
+            network.save(rescue)
+            raise InputError(f"{path} could not be written ({error}); the model is in {rescue} instead.") from error
     return path
 
 
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let a second Ctrl-C not stop the saving that the first one asked for."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _load(model: Path, device: str) -> Network:
+    logging.getLogger("gpunet").setLevel(logging.ERROR)  # on which device matters to training; `doctor` tells it
     with _usage():
         return Network.load(model, device=device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ from gpunet.errors import FileFormatError, InputError
 from gpunet.network import Network
 
 _BOOK_TRAINING = 50_000  # the book trains on the first 50,000 of MNIST's 60,000
-_LARGE_INPUT = 20.0
 
 
 def to_train(data: Path | None, target: str | None, test: Path | None, holdout: float, seed: int) -> Dataset:
@@ -25,11 +23,22 @@ def to_train(data: Path | None, target: str | None, test: Path | None, holdout: 
     dataset = _book_mnist() if data is None else datasets.load(data, target=target)
     if dataset.y is None:
         raise InputError(f"{dataset.name} has no labels to learn; name their column with --target.")
-    _note_large_inputs(dataset)
+    if dataset.n_classes < 2:
+        raise InputError(f"{dataset.name} has one class only; there is nothing to tell apart.")
+    if dataset.n_classes > max(2, len(dataset.X) // 2):
+        raise InputError(
+            f"{dataset.name} has {dataset.n_classes} classes for {len(dataset.X)} examples. If the target is a "
+            "number to predict, train from Python: Network(..., output_activation='linear').fit(X, y)."
+        )
     if test is not None:
         other = datasets.load(test, target=target)
         if other.y is None:
             raise InputError(f"{other.name} has no labels to test with; name their column with --target.")
+        if other.X.shape[1] != dataset.X.shape[1] or (other.X.dtype == np.uint8) != (dataset.X.dtype == np.uint8):
+            raise InputError(
+                f"{other.name} has {other.X.shape[1]} inputs an example of {other.X.dtype}, {dataset.name} has "
+                f"{dataset.X.shape[1]} of {dataset.X.dtype}; test on data of the same form."
+            )
         names = dataset.classes or tuple(map(str, range(dataset.n_classes)))
         return dataclasses.replace(dataset, X_test=other.X, y_test=_numbered_as(names, other))
     if dataset.X_test is not None and dataset.y_test is not None:
@@ -39,20 +48,37 @@ def to_train(data: Path | None, target: str | None, test: Path | None, holdout: 
 
 def to_test(network: Network, data: Path | None, target: str | None) -> tuple[npt.NDArray[Any], Any]:
     """Return (X, labels or None) of the data's test part, or of all where it has none."""
-    dataset = datasets.mnist() if data is None else datasets.load(data, target=target)
-    X, y = dataset.X, dataset.y
-    if dataset.X_test is not None:
-        X, y = dataset.X_test, dataset.y_test
-    _check_width(network, dataset, X)
+    if network.task != "classification":
+        raise InputError("this model is for regression: it predicts numbers. Network.score in Python tells how well.")
+    dataset, X = _for_model(network, data, target)
+    y = dataset.y if dataset.X_test is None else dataset.y_test
     return X, None if y is None else _numbered_as(class_names(network), dataclasses.replace(dataset, X=X, y=y))
 
 
 def to_predict(network: Network, data: Path, target: str | None) -> npt.NDArray[Any]:
     """Return the inputs of the data's test part, or of all where it has none; labels are left out."""
-    dataset = datasets.load(data, target=target)
+    return _for_model(network, data, target)[1]
+
+
+def _for_model(network: Network, data: Path | None, target: str | None) -> tuple[Dataset, npt.NDArray[Any]]:
+    """Return the data and the inputs to use; a CSV column that the model was trained to tell is its target."""
+    dataset = datasets.mnist() if data is None else _load(data, target, network.metadata.get("target"))
     X = dataset.X if dataset.X_test is None else dataset.X_test
-    _check_width(network, dataset, X)
-    return X
+    if X.shape[1] != network.sizes[0]:
+        raise InputError(
+            f"{dataset.name} has {X.shape[1]} inputs an example, the model takes {network.sizes[0]}. If one column "
+            "holds the labels, name it with --target."
+        )
+    return dataset, X
+
+
+def _load(data: Path, target: str | None, trained_on: Any) -> Dataset:
+    if target is None and isinstance(trained_on, str) and ".csv" in data.suffixes:
+        try:
+            return datasets.load(data, target=trained_on)
+        except InputError:  # there is no such column
+            pass
+    return datasets.load(data, target=target)
 
 
 def class_names(network: Network) -> list[str]:
@@ -92,21 +118,3 @@ def _numbered_as(names: Sequence[str], dataset: Dataset) -> npt.NDArray[np.int64
             known = ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")
             raise InputError(f"{dataset.name} has the label {own[i]!r}, but the labels known are {known}.")
     return np.array([index.get(name, -1) for name in own])[dataset.y]
-
-
-def _check_width(network: Network, dataset: Dataset, X: npt.NDArray[Any]) -> None:
-    if X.shape[1] != network.sizes[0]:
-        label = network.metadata.get("target")
-        hint = f" If one column holds the labels, name it with --target{f' {label}' if label else ''}."
-        raise InputError(
-            f"{dataset.name} has {X.shape[1]} inputs an example, the model takes {network.sizes[0]}.{hint}"
-        )
-
-
-def _note_large_inputs(dataset: Dataset) -> None:
-    if dataset.X.dtype != np.uint8 and (largest := float(np.abs(dataset.X).max())) > _LARGE_INPUT:
-        warnings.warn(
-            f"inputs of {dataset.name} reach {largest:.4g} in size; networks learn best from inputs of about 1, so "
-            "scale the columns if the accuracy stays low.",
-            stacklevel=2,
-        )

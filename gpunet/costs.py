@@ -60,11 +60,11 @@ class Cost:
 
     def value(self, a: Array, y: Array, xp: Namespace) -> Array:
         """Return the cost of each example, shape (m,)."""
-        return self._checked(self._value(a, y, xp), (a.shape[1],), "value")
+        return self._checked(self._value(a, y, xp), (a.shape[1],), a.dtype, "value")
 
     def gradient(self, a: Array, y: Array, xp: Namespace) -> Array:
         """Return dC/da, shape (n, m)."""
-        return self._checked(self._gradient(a, y, xp), a.shape, "gradient")
+        return self._checked(self._gradient(a, y, xp), a.shape, a.dtype, "gradient")
 
     def output_error(self, activation: Activation, z: Array, a: Array, y: Array, xp: Namespace) -> Array:
         """Return delta^L = dC/da * f'(z), BP1."""
@@ -100,10 +100,13 @@ class Cost:
                 f"output_activation={self.outputs[0]!r}, or cost={(fitting or ['quadratic'])[0]!r}."
             )
 
-    def _checked(self, result: Array, shape: tuple[int, ...], role: str) -> Array:
-        if getattr(result, "shape", None) != shape:
-            got = getattr(result, "shape", result)
-            raise InputError(f"the {role} of cost {self.name!r} must return an array of shape {shape}, got {got}.")
+    def _checked(self, result: Array, shape: tuple[int, ...], dtype: Any, role: str) -> Array:
+        if getattr(result, "shape", None) != shape or result.dtype != dtype:
+            got = f"shape {tuple(result.shape)}, {result.dtype}" if hasattr(result, "shape") else repr(result)
+            raise InputError(
+                f"the {role} of cost {self.name!r} must return an array of shape {tuple(shape)} and dtype {dtype}, "
+                f"got {got}."
+            )
         return result
 
 

@@ -6,10 +6,12 @@ The tensors are ``weights.1``, ``biases.1``, ... by the book's layer number. The
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,58 +27,95 @@ VERSION = 1
 
 Arrays = list[npt.NDArray[Any]]
 
-_FIELDS: dict[str, type | tuple[type, ...]] = {
-    "sizes": list,
-    "activations": list,
-    "cost": str,
-    "dtype": str,
-    "input_scale": (int, float),
-    "task": str,
-    "metadata": dict,
-}
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a model file holds: the description's fields, and the parameters of each layer."""
+
+    sizes: list[int]
+    activations: list[Any]
+    cost: str
+    dtype: str
+    input_scale: float
+    task: str
+    metadata: dict[str, Any]
+    weights: Arrays
+    biases: Arrays
 
 
-def write(
-    path: str | os.PathLike[str],
-    description: Mapping[str, Any],
-    weights: Sequence[npt.NDArray[Any]],
-    biases: Sequence[npt.NDArray[Any]],
-) -> None:
-    """Write a model; an existing file is replaced only once the new one is whole and on the disk."""
+def write(path: str | os.PathLike[str], model: SavedModel) -> None:
+    """Write a model; an existing file is replaced only once the new one is whole and on the disk.
+
+    Raises
+    ------
+    InputError
+        If it holds what could not be read back: metadata that JSON changes, parameters that are not finite.
+    OSError
+        If the file can not be written.
+    """
+    path = Path(path)
+    description = {name: getattr(model, name) for name in _FIELDS}
     try:
         text = json.dumps({"version": VERSION, **description}, allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"the network's metadata must be ready for JSON: {error}.") from error
+    if json.loads(text)["metadata"] != model.metadata or not isinstance(model.metadata, dict):
+        raise InputError(
+            "the network's metadata must be a dict of strings, numbers, lists and dicts with strings as keys; "
+            "these would come back from the file as something else."
+        )
     tensors = {}
-    for l, (w, b) in enumerate(zip(weights, biases, strict=True), start=1):
-        tensors[f"weights.{l}"], tensors[f"biases.{l}"] = np.ascontiguousarray(w), np.ascontiguousarray(b)
-    replace_file(Path(path), save(tensors, metadata={"gpunet": text}))
+    for l, (w, b) in enumerate(zip(model.weights, model.biases, strict=True), start=1):
+        for name, array in ((f"weights.{l}", w), (f"biases.{l}", b)):
+            if not np.isfinite(array).all():
+                raise InputError(f"{name} holds NaN or infinity; such a network is not saved.")
+            tensors[name] = np.ascontiguousarray(array)
+    replace_file(path, save(tensors, metadata={"gpunet": text}))
+
+
+def check_replaceable(path: Path) -> None:
+    """Refuse what `replace_file` could never write to.
+
+    Raises
+    ------
+    OSError
+    """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder; name a file in it", str(path))
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    if not path.absolute().parent.is_dir():
+        folder = path.absolute().parent
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}; make it first", str(path))
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write `content` beside `path`, sync it to the disk and rename it over `path`.
+    """Write `content` beside `path`, sync it to the disk and rename it over `path` (or what it links to).
 
     Raises
     ------
     OSError
         If that can not be done; then `path` is as it was.
     """
-    if path.exists() and not path.is_file():
-        raise OSError(f"{path} is not a regular file")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    check_replaceable(path)
+    place = path.resolve()
+    part = place.with_name(f".{place.name[:100]}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        part.replace(place)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # names the user's file, not the part
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays, Arrays]:
-    """Return (description, weights, biases) of a model file.
+def read(path: str | os.PathLike[str]) -> SavedModel:
+    """Return what a model file holds.
 
     Raises
     ------
@@ -92,15 +131,17 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays, Arrays]:
             if text is None:
                 raise FileFormatError(f"{path}: a safetensors file, but not one that gpunet wrote.")
             description = _description(path, text)
-            n_layers = len(description["sizes"]) - 1
-            wanted = [f"{kind}.{l}" for l in range(1, n_layers + 1) for kind in ("weights", "biases")]
-            if sorted(wanted) != sorted(file.keys()):
-                raise FileFormatError(f"{path}: damaged: it holds {sorted(file.keys())}, not {sorted(wanted)}.")
+            layers = range(1, len(description["sizes"]))
+            wanted = [f"{kind}.{l}" for l in layers for kind in ("weights", "biases")]
+            if set(wanted) != set(file.keys()):
+                raise FileFormatError(
+                    f"{path}: damaged: its {len(file.keys())} tensors are not the weights.1 ... biases.{len(layers)} "
+                    "of its description."
+                )
             tensors = [file.get_tensor(name) for name in wanted]
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: dtypes NumPy lacks
         raise FileFormatError(f"{path}: not a whole model file ({error}).") from error
-    sizes = description["sizes"]
-    shapes = [shape for k, n in pairwise(sizes) for shape in ((n, k), (n, 1))]
+    shapes = [shape for k, n in pairwise(description["sizes"]) for shape in ((n, k), (n, 1))]
     for name, tensor, shape in zip(wanted, tensors, shapes, strict=True):
         if tensor.shape != shape or tensor.dtype.name != description["dtype"]:
             raise FileFormatError(
@@ -109,7 +150,26 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Arrays, Arrays]:
             )
         if not np.isfinite(tensor).all():
             raise FileFormatError(f"{path}: damaged: {name} holds NaN or infinity.")
-    return description, tensors[0::2], tensors[1::2]
+    return SavedModel(**description, weights=tensors[0::2], biases=tensors[1::2])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and len(value) >= 2 and all(type(n) is int and n > 0 for n in value)
+
+
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "sizes": _are_sizes,
+    "activations": lambda value: isinstance(value, list),
+    "cost": lambda value: isinstance(value, str),
+    "dtype": lambda value: isinstance(value, str),
+    "input_scale": _is_number,
+    "task": lambda value: value in ("classification", "regression"),
+    "metadata": lambda value: isinstance(value, dict),
+}
 
 
 def _description(path: Path, text: str) -> dict[str, Any]:
@@ -118,15 +178,14 @@ def _description(path: Path, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: damaged: its description is no JSON ({error}).") from error
     version = description.get("version") if isinstance(description, dict) else None
-    if isinstance(version, int) and version > VERSION:
+    if type(version) is int and version > VERSION:
         raise FileFormatError(
-            f"{path}: written by a newer gpunet (format {version}, this one reads up to {VERSION}); upgrade gpunet."
+            f"{path}: written by a newer gpunet (format {version!s:.20}, this one reads up to {VERSION}); "
+            "upgrade gpunet."
         )
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise FileFormatError(f"{path}: damaged: its description has no valid version.")
-    for name, kind in _FIELDS.items():
-        if not isinstance(description.get(name), kind):
+    for name, is_valid in _FIELDS.items():
+        if name not in description or not is_valid(description[name]):
             raise FileFormatError(f"{path}: damaged: its description has no valid {name!r}.")
-    if len(description["sizes"]) < 2 or not all(type(n) is int and n > 0 for n in description["sizes"]):
-        raise FileFormatError(f"{path}: damaged: its description has no valid 'sizes'.")
-    return description
+    return {name: description[name] for name in _FIELDS}

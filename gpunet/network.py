@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from gpunet import activations as activation_functions
-from gpunet import architecture, arrays, backprop, checks, costs, initializers, model_file
+from gpunet import architecture, arrays, backprop, checks, costs, initializers, model_file, targets
 from gpunet.activations import Activation
 from gpunet.backends import Array, select
 from gpunet.backprop import Workspace
@@ -25,6 +26,9 @@ from gpunet.training import loop, metrics
 from gpunet.training.history import Epoch, History
 from gpunet.training.outputs import outputs
 from gpunet.training.sgd import MiniBatchSGD, Progress
+
+#: Inputs above this size saturate a network from the start.
+_LARGE_INPUT = 20.0
 
 Gradients = tuple[list[npt.NDArray[Any]], list[npt.NDArray[Any]]]
 
@@ -70,7 +74,7 @@ class Network:
         The type in which everything is computed.
     device : {"auto", "cpu", "cuda", "cuda:1", ...}, module or Backend
         Where it runs; "auto" takes a GPU that works, else the CPU. A module is an Array API namespace such as
-        ``torch``.
+        ``torch``; on a device of its own it is ``gpunet.backends.ArrayAPIBackend(torch, "cuda")``.
     seed : int, optional
         Fixes the initial parameters and the order of the examples: same seed, same numbers.
     input_scale : float, optional
@@ -107,7 +111,7 @@ class Network:
     _BOOK_METHODS: ClassVar = ("feedforward", "backprop", "cost_derivative", "update_mini_batch")
 
     def __init_subclass__(cls) -> None:
-        changed = [name for name in cls._BOOK_METHODS if name in vars(cls)]
+        changed = [name for name in cls._BOOK_METHODS if getattr(cls, name) is not getattr(Network, name)]
         if changed:
             raise TypeError(
                 f"{cls.__name__} overrides {', '.join(changed)}, which gpunet's training would not call: it runs "
@@ -127,35 +131,42 @@ class Network:
         seed: int | None = None,
         input_scale: float | None = None,
     ) -> None:
-        self.sizes = architecture.layer_sizes(sizes)
-        self.num_layers = len(self.sizes)
+        sizes = architecture.layer_sizes(sizes)
         cost = costs.get(cost)
-        by_layer = architecture.layer_activations(activation, output_activation, cost, self.sizes)
+        by_layer = architecture.layer_activations(activation, output_activation, cost, sizes)
         cost.check_output(by_layer[-1])
-        self.dtype = architecture.dtype_name(dtype)
-        self._warn_about_uint8 = input_scale is None
-        scale = 1.0 if input_scale is None else checks.positive_float(input_scale, "input_scale")
-        self._rng = architecture.generator(seed)
+        dtype = architecture.dtype_name(dtype)
+        scale = architecture.input_scale(1.0 if input_scale is None else input_scale, dtype)
         initialize = [initializers.get(init, f) for f in by_layer]
+        rng = architecture.generator(seed)
+        with _memory_explained(f"a network of sizes {sizes} in {dtype}"):
+            self._set_up(Model(select(device), sizes, by_layer, cost, dtype, scale), rng)
+            for l, (n_in, n_out) in enumerate(pairwise(sizes)):
+                self.weights[l], self.biases[l] = initialize[l](rng, n_out, n_in)
+        self._scale_was_given = input_scale is not None
 
+    def _set_up(self, model: Model, rng: np.random.Generator) -> None:
+        """Make this a network of `model`, whose parameters are still to be set."""
+        self._model, self._rng = model, rng
+        self._scale_was_given = True
+        self.sizes, self.num_layers, self.dtype = list(model.sizes), len(model.sizes), model.dtype
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
-        self.task = "classification" if architecture.gives_classes(by_layer[-1]) else "regression"
-        with _memory_explained(f"a network of sizes {self.sizes} in {self.dtype}"):
-            self._model = Model(select(device), self.sizes, by_layer, cost, self.dtype, scale)
-            pairs = zip(self.sizes[:-1], self.sizes[1:], initialize, strict=True)
-            for l, (n_in, n_out, draw) in enumerate(pairs):
-                self.weights[l], self.biases[l] = draw(self._rng, n_out, n_in)
+        self.task = "classification" if model.activations[-1].range == (0.0, 1.0) else "regression"
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations]
-        return f"Network({self.sizes}, {names}, {self.cost.name}, {self.dtype} with {self.device})"
+        return f"Network({self.sizes}, {names}, {self.cost.name}, {self.dtype}, {self.backend})"
 
     # -- What it is made of ------------------------------------------------------------------------------------
 
     @property
     def weights(self) -> LayerArrays:
-        """The weights w^1 ... w^L, each (n_l, n_{l-1})."""
+        """The weights w^1 ... w^L, each (n_l, n_{l-1}).
+
+        On the CPU they are the network's own memory and change as it trains: ``w.copy()`` keeps one. On other
+        devices they are read-only copies. Everywhere ``net.weights[0] = w`` sets one and ``net.weights = [...]`` all.
+        """
         return LayerArrays(self._model.ops, self._model.parameters.weights, self.dtype, "weights")
 
     @weights.setter
@@ -164,7 +175,7 @@ class Network:
 
     @property
     def biases(self) -> LayerArrays:
-        """The biases b^1 ... b^L, each (n_l, 1)."""
+        """The biases b^1 ... b^L, each (n_l, 1); as `weights`, the network's own memory or read-only copies."""
         return LayerArrays(self._model.ops, self._model.parameters.biases, self.dtype, "biases")
 
     @biases.setter
@@ -183,7 +194,12 @@ class Network:
 
     @property
     def device(self) -> str:
-        """What runs it and where, such as "numpy on cpu"."""
+        """The device it runs on: "cpu", "cuda:0", ..."""
+        return self._model.ops.device
+
+    @property
+    def backend(self) -> str:
+        """The array library that runs it and where, such as "numpy on cpu"."""
         return self._model.ops.name
 
     @property
@@ -205,7 +221,7 @@ class Network:
         -------
         array, shape (n_out,), (n_out, 1) or (n_out, m)
         """
-        with self._model.ops.active():
+        with self._on_device("the examples"):
             result = outputs(self._model, self._columns(a, 0, "a")).T
         return result[:, 0] if np.ndim(a) == 1 else result
 
@@ -224,7 +240,7 @@ class Network:
             Layer by layer, of the shapes of `biases` and `weights`.
         """
         ops = self._model.ops
-        with ops.active():
+        with self._on_device("the examples"):
             work = self._pass(x, y)
             nabla = Parameters(ops, self.sizes, self.dtype).pairs()
             backprop.gradient(ops, work, nabla)
@@ -244,7 +260,7 @@ class Network:
             Layer by layer (m, n_l, 1) and (m, n_l, n_{l-1}).
         """
         ops = self._model.ops
-        with ops.active(), _memory_explained("the gradients of all examples (pass fewer at once)"):
+        with self._on_device("the gradients of all examples"):
             work = self._pass(x, y)
             nabla = [
                 (ops.empty((work.m, *b.shape), self.dtype), ops.empty((work.m, *w.shape), self.dtype))
@@ -256,7 +272,7 @@ class Network:
     def trace(self, x: Any, y: Any) -> Trace:
         """Return every z, a and delta of one pass of backpropagation over x and y, (n, m), layer by layer."""
         ops = self._model.ops
-        with ops.active():
+        with self._on_device("the examples"):
             work = self._pass(x, y, keep_z=True)
             a, z, delta = (
                 [None if v is None else ops.to_numpy(v).copy() for v in arrays]
@@ -266,10 +282,10 @@ class Network:
 
     def cost_derivative(self, output_activations: Any, y: Any) -> npt.NDArray[Any]:
         """Return dC/da for the output activations and the wanted outputs y, both (n_out, m)."""
-        a = np.asarray(output_activations, dtype=self.dtype)
-        y = np.asarray(y, dtype=self.dtype)
-        if a.shape != y.shape:
-            raise InputError(f"output_activations and y differ in shape: {a.shape} and {y.shape}.")
+        a = checks.real_array(output_activations, "output_activations").astype(self.dtype)
+        y = checks.real_array(y, "y").astype(self.dtype)
+        if a.shape != y.shape or a.ndim == 0:
+            raise InputError(f"output_activations and y must be of one shape, got {a.shape} and {y.shape}.")
         as_matrix = (a.shape[0], -1)
         result: npt.NDArray[Any] = self.cost.gradient(a.reshape(as_matrix), y.reshape(as_matrix), np)
         return result.reshape(a.shape)
@@ -285,8 +301,8 @@ class Network:
             The learning rate; the step is eta times the mean gradient.
         """
         eta = checks.positive_float(eta, "eta")
-        with self._model.ops.active():
-            X, Y = self._book_data(mini_batch, "mini_batch")
+        with self._on_device("the examples"):
+            X, Y, _ = self._book_data(mini_batch, "mini_batch")
             m = X.shape[0]
             self._sgd(X, Y, m, eta).step(self._model.ops.asarray(np.arange(m)))
 
@@ -315,31 +331,36 @@ class Network:
         DivergenceError
             If parameters or cost become NaN or infinite; the network keeps the last whole epoch's.
         """
-        if test_data is not None:
-            test_data = list(test_data)
-
-        def report(epoch: Epoch) -> None:
-            if test_data is None:
-                print(f"Epoch {epoch.epoch} complete", flush=True)
-            else:
-                print(f"Epoch {epoch.epoch}: {self.evaluate(test_data)} / {len(test_data)}", flush=True)
-
         epochs = checks.positive_int(epochs, "epochs")
         m = checks.positive_int(mini_batch_size, "mini_batch_size")
         eta = checks.positive_float(eta, "eta")
-        with self._model.ops.active(), _memory_explained("the training"):
-            X, Y = self._book_data(training_data, "training_data")
-            self.history = loop.run(self._sgd(X, Y, m, eta), epochs, on_epoch=report)
+        with self._on_device("the training"):
+            X, Y, task = self._book_data(training_data, "training_data")
+            if test_data is not None:
+                test_data = targets.as_list(test_data, "test_data")
+                self._book_data(test_data, "test_data")  # an error is better known before the training
+
+            def report(epoch: Epoch) -> None:
+                if test_data is None:
+                    print(f"Epoch {epoch.epoch} complete", flush=True)
+                else:
+                    print(f"Epoch {epoch.epoch}: {self.evaluate(test_data)} / {len(test_data)}", flush=True)
+
+            sgd = self._sgd(X, Y, m, eta)
+            self.task = task
+            self.history = History(self.device, self.backend, eta, sgd.batch_size)
+            loop.run(sgd, epochs, self.history, on_epoch=report)
 
     def evaluate(self, test_data: Any) -> int:
         """Return for how many of the pairs (x, y) the largest output is the right one.
 
-        y is the label, a whole number, or the wanted output as a vector.
+        y is the label, a whole number, or the wanted output as a vector. A single output is right if it is on the
+        same side of 1/2 as y.
         """
-        x, ys = arrays.book_pairs(test_data, "test_data")
-        wanted = [y if np.ndim(y) == 0 else np.argmax(y) for y in ys]
-        correct = arrays.labels(np.asarray(wanted), self.sizes[-1], "test_data")
-        return int(np.sum(self.feedforward(x).argmax(axis=0) == correct))
+        with self._on_device("the examples"):
+            X, Y, _ = self._book_data(test_data, "test_data")
+            got, wanted = outputs(self._model, X), self._model.ops.to_numpy(Y)
+        return int(np.sum(metrics.to_classes(got) == metrics.to_classes(wanted)))
 
     # -- Rows, as everywhere else in Python --------------------------------------------------------------------
 
@@ -355,7 +376,7 @@ class Network:
         on_epoch: Callable[[Epoch], None] | None = None,
         on_progress: Progress | None = None,
     ) -> History:
-        """Train on rows.
+        """Train on rows, from the present parameters on: a second `fit` goes on where the first ended.
 
         Parameters
         ----------
@@ -391,34 +412,39 @@ class Network:
         epochs = checks.positive_int(epochs, "epochs")
         batch_size = checks.positive_int(batch_size, "batch_size")
         eta = self.default_eta() if eta is None else checks.positive_float(eta, "eta")
-        with self._model.ops.active(), _memory_explained("the training"):
-            task = self._task_for(y)
-            X_device, Y = self._rows(X, y)
+        for name, callback in (("on_epoch", on_epoch), ("on_progress", on_progress)):
+            if callback is not None:
+                checks.function(callback, 1, name, "lambda epoch: print(epoch)")
+        with self._on_device("the training"):
+            X, Y, task = self._rows(X, y, "X", "y")
+            self._note_large_inputs(X)
+            validation = None if validation_data is None else self._validation(validation_data)
+            sgd = self._sgd(X, Y, batch_size, eta)
             self.task = task
-            validation = None
-            if validation_data is not None:
-                validation = self._validation(validation_data)
-            sgd = self._sgd(X_device, Y, batch_size, eta)
-            self.history = loop.run(sgd, epochs, validation, on_epoch, on_progress)
+            self.history = History(self.device, self.backend, eta, sgd.batch_size)
+            loop.run(sgd, epochs, self.history, validation, on_epoch, on_progress)
         return self.history
 
     def outputs(self, X: Any) -> npt.NDArray[Any]:
         """Return the output activations for rows X, (m, n_in) -> (m, n_out)."""
-        with self._model.ops.active(), _memory_explained("the inputs"):
+        with self._on_device("the examples"):
             return outputs(self._model, arrays.rows(self._model.ops, X, self.sizes[0], self.dtype))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
         """Return the class of each row of X, shape (m,); for regression the outputs, (m, n_out).
 
-        A network is for classification if it was fitted to labels, or its output is sigmoid or softmax.
+        `task` says which. The last training's targets decide it: labels and one-hot rows are classes, as are 0 and 1
+        for a single sigmoid output; everything else is regression. Before any training, sigmoid and softmax outputs
+        are taken for classes.
         """
         a = self.outputs(X)
         return metrics.to_classes(a) if self.task == "classification" else a
 
     def score(self, X: Any, y: Any) -> float:
-        """Return the accuracy on rows X with labels or one-hot targets y; for regression R^2."""
-        with self._model.ops.active():
-            return self._validation((X, y), "X", "y").measure(self._model)[1]
+        """Return the accuracy on rows X, if y are classes (see `predict`); else R^2, the mean over the outputs."""
+        with self._on_device("the examples"):
+            X, Y, task = self._rows(X, y, "X", "y")
+            return metrics.BY_TASK[task](outputs(self._model, X), self._model.ops.to_numpy(Y))
 
     def default_eta(self) -> float:
         """Return the learning rate that `fit` takes if none is given."""
@@ -439,20 +465,27 @@ class Network:
         OSError
             If the file can not be written: no such folder, no space left, ...
         """
-        description = {
-            "sizes": self.sizes,
-            "activations": [activation_functions.to_json(f) for f in self.activations],
-            "cost": self.cost.name,
-            "dtype": self.dtype,
-            "input_scale": self.input_scale,
-            "task": self.task,
-            "metadata": self.metadata,
-        }
-        model_file.write(path, description, list(self.weights), list(self.biases))
+        saved = model_file.SavedModel(
+            sizes=self.sizes,
+            activations=[activation_functions.to_json(f) for f in self.activations],
+            cost=self.cost.name,
+            dtype=self.dtype,
+            input_scale=self.input_scale,
+            task=self.task,
+            metadata=self.metadata,
+            weights=list(self.weights),
+            biases=list(self.biases),
+        )
+        model_file.write(path, saved)
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], *, device: Any = "auto", custom: Sequence[Activation | Cost] = ()
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: Any = "auto",
+        custom: Sequence[Activation | Cost] = (),
+        seed: int | None = None,
     ) -> Network:
         """Read a network from a file that `save` wrote.
 
@@ -462,6 +495,8 @@ class Network:
         device : as for `Network`
         custom : sequence of Activation and Cost
             Those of one's own that the network uses; the file has only their names.
+        seed : int, optional
+            Fixes the order of the examples in further training.
 
         Raises
         ------
@@ -469,48 +504,29 @@ class Network:
             If the file is no whole gpunet model, or uses an activation or cost that is neither built in nor in
             `custom`.
         """
-        description, weights, biases = model_file.read(path)
-        functions = {f.name: f for f in custom if isinstance(f, Activation)}
-        own_costs = {c.name: c for c in custom if isinstance(c, Cost)}
+        ops, rng = select(device), architecture.generator(seed)
+        functions, own_costs = _by_name(custom)
+        saved = model_file.read(path)
         try:
-            network = cls._described(description, functions, own_costs, device)
+            by_layer = [activation_functions.from_json(f, functions) for f in saved.activations]
+            cost = own_costs[saved.cost] if saved.cost in own_costs else costs.get(saved.cost)
+            by_layer = architecture.layer_activations(by_layer, None, cost, saved.sizes)
+            cost.check_output(by_layer[-1])
+            scale = architecture.input_scale(saved.input_scale, saved.dtype)
         except InputError as error:
-            raise FileFormatError(
-                f"{path}: {error} An activation or cost of your own must be passed to load as custom=[...]."
-            ) from error
-        network.weights, network.biases = weights, biases
-        network.task, network.metadata = description["task"], description["metadata"]
+            raise FileFormatError(f"{path}: {error} Those of your own go into load(..., custom=[...]).") from error
+        network = cls.__new__(cls)
+        with _memory_explained(f"a network of sizes {saved.sizes} in {saved.dtype}"):
+            network._set_up(Model(ops, saved.sizes, by_layer, cost, saved.dtype, scale), rng)
+            network.weights, network.biases = saved.weights, saved.biases
+        network.task, network.metadata = saved.task, saved.metadata
         return network
-
-    @classmethod
-    def _described(
-        cls,
-        description: dict[str, Any],
-        functions: dict[str, Activation],
-        own_costs: dict[str, Cost],
-        device: Any,
-    ) -> Network:
-        return cls(
-            description["sizes"],
-            activation=[activation_functions.from_json(f, functions) for f in description["activations"]],
-            cost=own_costs.get(description["cost"], description["cost"]),
-            dtype=description["dtype"],
-            device=device,
-            input_scale=description["input_scale"],
-        )
 
     def __getstate__(self) -> dict[str, Any]:
         # The model's arrays are views into one buffer, which a copy or a pickle would tear apart.
         state = {name: value for name, value in vars(self).items() if name != "_model"}
-        model = self._model
-        state["_remake"] = (
-            model.ops,
-            self.sizes,
-            model.activations,
-            model.cost,
-            self.dtype,
-            model.input_scale,
-        )
+        m = self._model
+        state["_remake"] = (m.ops, m.sizes, m.activations, m.cost, m.dtype, m.input_scale)
         state["_arrays"] = ([w.copy() for w in self.weights], [b.copy() for b in self.biases])
         return state
 
@@ -522,40 +538,48 @@ class Network:
 
     # -- From what users hand in to what the algorithm takes ---------------------------------------------------
 
+    @contextmanager
+    def _on_device(self, what: str) -> Iterator[None]:
+        """Make the network's device the current one, and explain where its memory does not hold `what`.
+
+        Overflow gives no warning: training looks for it after each epoch and says so in plain words.
+        """
+        with self._model.ops.active(), _memory_explained(what), np.errstate(over="ignore", invalid="ignore"):
+            yield
+
     def _columns(self, x: Any, l: int, what: str) -> Array:
         return arrays.columns(self._model.ops, x, self.sizes[l], self.dtype, what)
 
-    def _rows(self, X: Any, y: Any, X_name: str = "X", y_name: str = "y") -> tuple[Array, Array]:
-        ops = self._model.ops
-        X = arrays.rows(ops, X, self.sizes[0], self.dtype, X_name)
-        if self._warn_about_uint8 and str(X.dtype).endswith("uint8") and int(ops.xp.max(X)) > 1:
-            warnings.warn(
-                f"{X_name} is uint8 and goes in as it is, up to {int(ops.xp.max(X))}. Images learn better with "
-                "Network(..., input_scale=1/255); input_scale=1 says that this is wanted.",
-                stacklevel=3,
-            )
-        return X, arrays.targets(ops, y, X.shape[0], self.sizes[-1], self.dtype, y_name)
+    def _rows(self, X: Any, y: Any, X_name: str, y_name: str) -> tuple[Array, Array, str]:
+        """Return inputs and targets on the device, and the task that the targets are for."""
+        ops, n_in, n_out = self._model.ops, self.sizes[0], self.sizes[-1]
+        X = arrays.rows(ops, X, n_in, self.dtype, X_name)
+        return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], y_name)
 
-    def _book_data(self, pairs: Any, what: str) -> tuple[Array, Array]:
-        x, ys = arrays.book_pairs(pairs, what)
-        y = np.asarray(ys) if np.ndim(ys[0]) == 0 else arrays.stack_columns(ys, f"the y of {what}").T
-        return (
-            self._columns(x, 0, f"the x of {what}"),
-            arrays.targets(self._model.ops, y, len(ys), self.sizes[-1], self.dtype, f"the y of {what}"),
-        )
+    def _book_data(self, pairs: Any, what: str) -> tuple[Array, Array, str]:
+        """Return the book's tuples as `_rows` does rows."""
+        x, y = targets.book_pairs(pairs, self.sizes[-1], what)
+        X = self._columns(x, 0, f"the x of {what}")
+        n_out, output = self.sizes[-1], self.activations[-1]
+        return X, *targets.targets(self._model.ops, y, len(y), n_out, self.dtype, output, f"the y of {what}")
 
-    def _validation(self, data: Any, *names: str) -> loop.Validation:
+    def _validation(self, data: Any) -> loop.Validation:
         try:
             X, y = data
         except (TypeError, ValueError):
             raise InputError("validation_data must be a pair (X, y).") from None
-        X, Y = self._rows(X, y, *(names or ("validation_data[0]", "validation_data[1]")))
-        metric = metrics.accuracy if self.task == "classification" else metrics.r_squared
-        return loop.Validation(X, self._model.ops.to_numpy(Y), metric)
+        X, Y, task = self._rows(X, y, "validation_data[0]", "validation_data[1]")
+        return loop.Validation(X, self._model.ops.to_numpy(Y), metrics.BY_TASK[task])
 
-    def _task_for(self, y: Any) -> str:
-        are_labels = getattr(y, "ndim", np.ndim(y)) == 1 and self.sizes[-1] > 1
-        return "classification" if are_labels or architecture.gives_classes(self.activations[-1]) else "regression"
+    def _note_large_inputs(self, X: Array) -> None:
+        xp = self._model.ops.xp
+        largest = max(-float(xp.min(X)), float(xp.max(X)))
+        if largest > _LARGE_INPUT and not self._scale_was_given:
+            warnings.warn(
+                f"inputs reach {largest:.4g} in size, and networks learn best from inputs of about 1: scale the "
+                "columns, or give images Network(..., input_scale=1/255). input_scale=1 says that this is wanted.",
+                stacklevel=3,
+            )
 
     def _sgd(self, X: Array, Y: Array, batch_size: int, eta: float) -> MiniBatchSGD:
         n = X.shape[0]
@@ -585,6 +609,19 @@ class Network:
     def _to_host(self, nabla: list[tuple[Array, Array]]) -> Gradients:
         to_numpy = self._model.ops.to_numpy
         return [to_numpy(b) for b, _ in nabla], [to_numpy(w) for _, w in nabla]
+
+
+def _by_name(custom: Any) -> tuple[dict[str, Activation], dict[str, Cost]]:
+    """Return the activations and the costs in `custom` by their names."""
+    functions: dict[str, Activation] = {}
+    own_costs: dict[str, Cost] = {}
+    for own in custom if isinstance(custom, Iterable) else [custom]:
+        if not isinstance(own, Activation | Cost):
+            raise InputError(f"custom must be a list of Activation and Cost objects, got {own!r:.60}.")
+        known: dict[str, Any] = functions if isinstance(own, Activation) else own_costs
+        if known.setdefault(own.name, own) is not own:
+            raise InputError(f"custom has two of the name {own.name!r}.")
+    return functions, own_costs
 
 
 @contextmanager

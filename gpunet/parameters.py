@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpunet import checks
 from gpunet.backends import Array, Backend
 from gpunet.errors import InputError
 
@@ -25,7 +28,10 @@ class Parameters:
 
     def __init__(self, ops: Backend, sizes: Sequence[int], dtype: str) -> None:
         pairs = list(pairwise(sizes))
-        self.flat = ops.empty((sum(n * (k + 1) for k, n in pairs),), dtype)
+        count = sum(n * (k + 1) for k, n in pairs)
+        if count > sys.maxsize // 8:
+            raise MemoryError(f"{count:.3g} parameters")
+        self.flat = ops.empty((count,), dtype)
         self.weights: list[Array] = []
         self.biases: list[Array] = []
         start = 0
@@ -89,12 +95,11 @@ class LayerArrays(Sequence[npt.NDArray[Any]]):
             self._write(array, value)
 
     def _checked(self, l: int, given: Any) -> npt.NDArray[Any]:
+        if not isinstance(l, numbers.Integral):
+            raise InputError(f"{self._what} are assigned one layer at a time, by its number, or all at once.")
         shape = tuple(self._arrays[l].shape)
-        try:
-            with np.errstate(over="ignore"):
-                values: npt.NDArray[Any] = np.array(given, dtype=self._dtype)
-        except (TypeError, ValueError) as error:
-            raise InputError(f"{self._what}[{l}] must be an array of numbers: {error}.") from error
+        with np.errstate(over="ignore"):
+            values = checks.real_array(given, f"{self._what}[{l}]", "").astype(self._dtype)
         if values.shape != shape:
             raise InputError(f"{self._what}[{l}] has shape {shape}, got an array of shape {values.shape}.")
         if not np.isfinite(values).all():

@@ -74,7 +74,7 @@ class PlainReport(Report):
         )
         self._line(
             f"{facts['cost']} cost, {', '.join(facts['activations'])}, mini-batch {facts['batch_size']}, "
-            f"eta {facts['eta']:g}, {facts['dtype']}, seed {facts['seed']}, {facts['device']}"
+            f"eta {facts['eta']:g}, {facts['dtype']}, seed {facts['seed']}, {facts['backend']}"
         )
 
     def epoch(self, epoch: Epoch) -> None:

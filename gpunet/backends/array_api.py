@@ -54,7 +54,14 @@ class ArrayAPIBackend(Backend):
         return _remake, self._arguments  # a module can not be pickled, its name can
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
-        if not self.is_native(x):
+        if self.is_native(x):
+            if x.device != self._xp_device:
+                raise InputError(
+                    f"got an array on {x.device}, but the network lives on {self.device}; copy it there first."
+                )
+            if getattr(x, "requires_grad", False):
+                raise InputError("got a tensor that requires a gradient; pass tensor.detach().")
+        else:
             x = np.ascontiguousarray(x, dtype=dtype)
             if not x.flags.writeable:
                 x = x.copy()
@@ -152,5 +159,8 @@ def _remake(namespace: str, device: Any) -> ArrayAPIBackend:
 
 def _on_cpu(x: Array) -> Array:
     """Return `x` on its library's CPU device."""
-    info = x.__array_namespace__().__array_namespace_info__()
-    return x.to_device(info.default_device())
+    if hasattr(x, "to_device"):
+        return x.to_device(x.__array_namespace__().__array_namespace_info__().default_device())
+    import array_api_compat
+
+    return array_api_compat.to_device(x, "cpu")

@@ -32,15 +32,20 @@ class CuPyBackend(InPlaceBackend):
 
     def __init__(self, ordinal: int = 0) -> None:
         cupy = _import_cupy()
-        _check_device_exists(cupy, ordinal)
-        super().__init__(cupy, f"cuda:{ordinal}")
-        self._device = cupy.cuda.Device(ordinal)
-        with self._device:
-            _run_probe(cupy, self.device)
-        card = cupy.cuda.runtime.getDeviceProperties(ordinal)["name"].decode()
-        self.name = f"cupy on {self.device} ({card})"
-        from cupy import cublas
+        try:
+            _check_device_exists(cupy, ordinal)
+            self._device = cupy.cuda.Device(ordinal)
+            from cupy import cublas
 
+            with self._device:
+                _run_probe(cupy, cublas.gemm, f"cuda:{ordinal}")
+                card = cupy.cuda.runtime.getDeviceProperties(ordinal)["name"].decode()
+        except DeviceError:
+            raise
+        except Exception as error:  # half an installation, a missing library, a driver that gives up, ...
+            raise DeviceError(f"CuPy is installed but does not work: {error}") from error
+        super().__init__(cupy, f"cuda:{ordinal}")
+        self.name = f"cupy on {self.device} ({card})"
         self._cublas_gemm = cublas.gemm
 
     def __reduce__(self) -> Any:
@@ -91,20 +96,23 @@ def _check_device_exists(cupy: Any, ordinal: int) -> None:
         raise DeviceError(f"there is no device cuda:{ordinal}: CuPy sees {count}, the last is cuda:{count - 1}")
 
 
-def _run_probe(cupy: Any, device: str) -> None:
-    """Compile and run a real kernel: counting devices does not show that one works."""
+def _run_probe(cupy: Any, gemm: Any, device: str) -> None:
+    """Compile and run a real kernel and a matrix product: counting devices does not show that one works."""
     n = 33
-    x = np.arange(n, dtype=np.float32)
+    host = np.arange(n, dtype=np.float32)
     try:
         kernel = cupy.RawKernel(cuda_source("probe"), "probe")
-        y = cupy.asarray(x)
-        kernel((2,), (32,), (np.float32(2.0), cupy.asarray(x), y, np.int32(n)))
-        result = cupy.asnumpy(y)
+        x, y = cupy.asarray(host), cupy.asarray(host)
+        kernel((2,), (32,), (np.float32(2.0), x, y, np.int32(n)))
+        product = gemm("N", "N", x[:, None], y[None, :], out=cupy.empty((n, n), dtype="float32"))
+        results = cupy.asnumpy(y), cupy.asnumpy(product)
     except cupy.cuda.compiler.CompileException as error:
         raise DeviceError(f"{device} is there, but a kernel does not compile: {error}") from error
     except cupy.cuda.memory.OutOfMemoryError as error:
         raise DeviceError(f"{device} is there, but has no free memory: {error}") from error
     except Exception as error:  # driver and toolkit errors come as many types
         raise DeviceError(f"{device} is there, but a kernel does not run: {error}") from error
-    if not np.array_equal(result, 3 * x):
+    if not all(
+        np.array_equal(got, right) for got, right in zip(results, (3 * host, np.outer(host, 3 * host)), strict=True)
+    ):
         raise DeviceError(f"{device} is there, but a test kernel gave a wrong result")

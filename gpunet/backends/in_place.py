@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from typing import Any
 
@@ -12,14 +13,14 @@ from gpunet.costs import Cost
 
 
 class InPlaceBackend(ArrayAPIBackend):
-    """The verbs without temporaries. One instance belongs to one network: its scratch is not for sharing."""
+    """The verbs without temporaries."""
 
     def __init__(self, namespace: Any, device: str) -> None:
         self.xp = namespace
         self.device = device
         self.name = f"{namespace.__name__} on {device}"
         self._array_type = namespace.ndarray
-        self._buffers: dict[Any, Array] = {}
+        self._memory = threading.local()
 
     @abstractmethod
     def gemm(self, a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
@@ -77,18 +78,19 @@ class InPlaceBackend(ArrayAPIBackend):
         return out
 
     def _scratch(self, like: Array, dtype: Any) -> Array:
-        """Return a buffer of that shape and layout, the same one each time."""
-        order = "F" if like.flags.f_contiguous else "C"
-        key = (like.shape, order, dtype)
-        buffer = self._buffers.get(key)
-        if buffer is None:
-            buffer = self._buffers[key] = self.xp.empty(like.shape, dtype=dtype, order=order)
-        return buffer
+        """Return memory of that shape and layout, to be used within one verb: one buffer that grows, a thread."""
+        buffer = self._reserve("scratch", like.size, dtype)
+        if like.flags.f_contiguous:
+            return self.xp.reshape(buffer, like.shape[::-1]).T
+        return self.xp.reshape(buffer, like.shape)
 
     def _ones(self, m: int, dtype: Any) -> Array:
-        """Return a column of m ones, the same one each time."""
-        key = ("ones", m, dtype)
-        ones = self._buffers.get(key)
-        if ones is None:
-            ones = self._buffers[key] = self.xp.ones((m, 1), dtype=dtype)
-        return ones
+        """Return a column of m ones."""
+        return self._reserve("ones", m, dtype)[:, None]
+
+    def _reserve(self, use: str, size: int, dtype: Any) -> Array:
+        buffers: dict[Any, Array] = vars(self._memory)  # this thread's
+        buffer = buffers.get((use, dtype))
+        if buffer is None or buffer.size < size:
+            buffer = buffers[use, dtype] = self.xp.ones(size, dtype=dtype)
+        return buffer[:size]

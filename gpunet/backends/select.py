@@ -37,20 +37,20 @@ def select(device: Any = "auto") -> Backend:
         return device
     if isinstance(device, ModuleType):
         return ArrayAPIBackend(device)
-    if device == "cpu":
-        return NumPyBackend()
-    if device == "auto":
-        reason = why_not_cuda()
-        if reason is None:
-            return CuPyBackend(0)
-        _say_once(f"gpunet: training on the CPU, because {reason}")
-        return NumPyBackend()
     match = re.fullmatch(r"cuda(?::(\d+))?", device) if isinstance(device, str) else None
-    if match is None:
+    if match is None and not (isinstance(device, str) and device in ("auto", "cpu")):
         raise InputError(
             f"unknown device {device!r}. Known: 'auto', 'cpu', 'cuda', 'cuda:N', or an Array API namespace "
             "such as torch or array_api_strict."
         )
+    if device == "cpu":
+        return NumPyBackend()
+    if match is None:
+        reason = why_not_cuda()
+        if reason is None:
+            return CuPyBackend(0)
+        _say_once(f"gpunet: computing on the CPU, because {reason}")
+        return NumPyBackend()
     try:
         return CuPyBackend(int(match[1] or 0))
     except DeviceError as error:

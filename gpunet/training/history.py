@@ -35,9 +35,10 @@ class Epoch:
 
 @dataclass
 class History:
-    """The epochs of a training and where it ran."""
+    """The epochs of a training and what ran it."""
 
     device: str
+    backend: str
     eta: float
     batch_size: int
     epochs: list[Epoch] = field(default_factory=list)

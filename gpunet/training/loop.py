@@ -38,14 +38,15 @@ class Validation:
 def run(
     sgd: MiniBatchSGD,
     epochs: int,
+    history: History,
     validation: Validation | None = None,
-    on_epoch: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], object] | None = None,
     on_progress: Progress | None = None,
-) -> History:
-    """Train for `epochs` epochs.
+) -> None:
+    """Train for `epochs` epochs and append each to `history`.
 
     However it ends (an interrupt, divergence, an error in a callback), the model keeps the parameters of the
-    last whole epoch.
+    last epoch in `history`, or those of the start.
 
     Raises
     ------
@@ -54,7 +55,6 @@ def run(
     """
     model = sgd.model
     ops, flat = model.ops, model.parameters.flat
-    history = History(model.ops.name, sgd.eta, sgd.batch_size)
     good = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
     try:
         for number in range(epochs):
@@ -62,15 +62,14 @@ def run(
             cost = sgd.run_epoch(on_progress)
             _check_finite(model, cost, number, sgd.eta)
             seconds = time.perf_counter() - started
-            ops.copy(flat, out=good)
             measured = validation.measure(model) if validation else (None, None)
+            ops.copy(flat, out=good)
             history.epochs.append(Epoch(number, cost, seconds, sgd.n / seconds, *measured))
             if on_epoch is not None:
                 on_epoch(history.epochs[-1])
     except BaseException:
         ops.copy(good, out=flat)
         raise
-    return history
 
 
 def _check_finite(model: Model, cost: float, number: int, eta: float) -> None:

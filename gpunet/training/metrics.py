@@ -35,3 +35,7 @@ def r_squared(outputs: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
     constant = variation == 0
     ratio = residual / np.where(constant, 1.0, variation)
     return float(np.mean(np.where(constant, residual == 0, 1.0 - ratio)))
+
+
+#: What `score` is for each task.
+BY_TASK = {"classification": accuracy, "regression": r_squared}

@@ -23,7 +23,7 @@ def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
     rows = ops.asarray(np.arange(n))
     work = None
     for start in range(0, n, chunk):
-        index = rows[start : start + chunk]
+        index = rows[start : min(start + chunk, n)]
         m = index.shape[0]
         if work is None or work.m != m:
             work = model.workspace(m)

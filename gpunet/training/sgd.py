@@ -51,13 +51,12 @@ class MiniBatchSGD:
         order = ops.asarray(self.rng.permutation(n))
         self._total[...] = 0.0
         due = time.perf_counter() + _PROGRESS_SECONDS
-        # Overflow is looked for after the epoch, where it can be told in plain words.
-        with np.errstate(over="ignore", invalid="ignore"):
-            for start in range(0, n, m):
-                self.step(order[start : start + m])
-                if on_progress is not None and time.perf_counter() > due:
-                    on_progress(min(start + m, n))
-                    due = time.perf_counter() + _PROGRESS_SECONDS
+        for start in range(0, n, m):
+            stop = min(start + m, n)
+            self.step(order[start:stop])
+            if on_progress is not None and time.perf_counter() > due:
+                on_progress(stop)
+                due = time.perf_counter() + _PROGRESS_SECONDS
         return float(ops.to_numpy(self._total)[0] / n)
 
     def step(self, index: Array) -> None:

@@ -16,7 +16,10 @@ CONDA_NAMES = {"cupy-cuda13x": "cupy"}
 def requirements(*extras):
     """The project's dependencies and those of the extras, by name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    lines = [
+        *project["dependencies"],
+        *(line for extra in extras for line in project["optional-dependencies"][extra]),
+    ]
     pairs = (re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in lines)
     return {CONDA_NAMES.get(name, name): version for name, version in pairs}
 
@@ -25,9 +28,10 @@ def test_environment_yml_has_what_pyproject_asks_for():
     listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     conda = dict(re.fullmatch(r"([\w-]+)(.*)", line).groups() for line in listed)
     assert conda.pop("pip") == ""
-    assert ">=" + conda.pop("python").removeprefix(">=") == tomllib.loads((ROOT / "pyproject.toml").read_text())[
-        "project"
-    ]["requires-python"]
+    assert (
+        ">=" + conda.pop("python").removeprefix(">=")
+        == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    )
     assert conda == requirements("test", "cuda13")
 
 

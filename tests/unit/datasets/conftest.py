@@ -69,11 +69,7 @@ def python2_pickle():
 
     def make(pairs):
         arrays = [array(values, 1 + 10 * i) for i, values in enumerate(a for pair in pairs for a in pair)]
-        return (
-            b"\x80\x02"
-            + b"".join(x + y + b"\x86" for x, y in zip(*[iter(arrays)] * 2, strict=True))
-            + b"\x87."
-        )
+        return b"\x80\x02" + b"".join(x + y + b"\x86" for x, y in zip(*[iter(arrays)] * 2, strict=True)) + b"\x87."
 
     return make
 

@@ -123,9 +123,7 @@ def test_code_is_refused_by_name_and_not_run(write, tmp_path, book_parts, protoc
     }[function]
     data = pickle.dumps((*book_parts[:2], attack), protocol)
     path = write("mnist.pkl", data)
-    with pytest.raises(
-        FileFormatError, match=rf"refused, its pickle asks for \w+\.{function}, .*could run code"
-    ):
+    with pytest.raises(FileFormatError, match=rf"refused, its pickle asks for \w+\.{function}, .*could run code"):
         load(path)
     assert not made.exists()
     pickle.loads(data)  # noqa: S301 - the attack is a real one
@@ -147,9 +145,7 @@ def test_code_is_refused_by_name_and_not_run(write, tmp_path, book_parts, protoc
     ],
 )
 def test_names_near_the_known_ones(name):
-    with pytest.raises(
-        FileFormatError, match="refused, its pickle asks for " + name.decode().replace("\n", ".")
-    ):
+    with pytest.raises(FileFormatError, match="refused, its pickle asks for " + name.decode().replace("\n", ".")):
         read_parts(b"\x80\x02c" + name + b"\n.", "it")
 
 

@@ -28,9 +28,7 @@ def test_classes_are_counted_over_both_parts_and_names():
     assert Dataset(X, y).n_classes == 2
     assert Dataset(X, y, X, np.array([4, 0])).n_classes == 5
     assert Dataset(X, y, classes=("a", "b", "c")).n_classes == 3
-    assert repr(Dataset(X, y, X, y, name="two")) == (
-        "<Dataset 'two': X (2, 3) float64, X_test (2, 3), 2 classes>"
-    )
+    assert repr(Dataset(X, y, X, y, name="two")) == ("<Dataset 'two': X (2, 3) float64, X_test (2, 3), 2 classes>")
     assert repr(Dataset(X)) == "<Dataset 'data': X (2, 3) float64, no labels>"
 
 

@@ -35,9 +35,7 @@ def damaged(draw, originals):
     data = bytearray(draw(st.sampled_from(originals)))
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, len(data)))
-        piece = draw(
-            st.binary(max_size=4) | st.sampled_from([b"\xff" * 4, b"\0" * 4, b'"', b",", b"\n", b"nan"])
-        )
+        piece = draw(st.binary(max_size=4) | st.sampled_from([b"\xff" * 4, b"\0" * 4, b'"', b",", b"\n", b"nan"]))
         how = draw(st.sampled_from(["cut", "replace", "insert", "drop"]))
         if how == "cut":
             del data[at:]

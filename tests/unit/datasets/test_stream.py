@@ -89,9 +89,7 @@ def test_named_gz_but_no_gzip(tmp_path):
         load(path)
 
 
-@pytest.mark.parametrize(
-    "name", ["a.csv", "a.npz", "a.pkl", "train-images-idx3-ubyte", "a", "no/a.csv", "\0.csv"]
-)
+@pytest.mark.parametrize("name", ["a.csv", "a.npz", "a.pkl", "train-images-idx3-ubyte", "a", "no/a.csv", "\0.csv"])
 def test_a_missing_file(tmp_path, name):
     with pytest.raises(FileFormatError, match=r"no such file|can't be read") as caught:
         load(tmp_path / name)

@@ -1,0 +1,5 @@
+"""python -m gpunet is the command gpunet."""
+
+from gpunet.cli import main
+
+main()

@@ -1,0 +1,130 @@
+"""From what users give as y to the targets of training, and whether they are classes or numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpunet import arrays, checks
+from gpunet.activations import Activation
+from gpunet.backends import Array, Backend
+from gpunet.errors import InputError
+
+_TEXT_ADVICE = " Classes that have names: classes, y = numpy.unique(y, return_inverse=True)."
+
+
+def targets(
+    ops: Backend, y: Any, m: int, n_out: int, dtype: str, output: Activation, what: str = "y"
+) -> tuple[Array, str]:
+    """Return y as targets (m, n_out) on the device, and the task: "classification" or "regression".
+
+    Labels, whole numbers of shape (m,), become one-hot rows. With one output, y of shape (m,) is taken as it is.
+    One-hot rows are classes, as are 0 and 1 for one output between 0 and 1; all else are numbers to predict.
+    """
+    y = arrays.numeric(ops, y, what, _TEXT_ADVICE)
+    length = y.shape[0] if y.ndim else 1
+    if y.ndim == 0 or length != m:
+        raise InputError(f"{what} has {length} entries for {m} examples; one is needed for each.")
+    if y.ndim == 1 and n_out > 1:
+        on_host = ops.to_numpy(y) if not isinstance(y, np.ndarray) else y
+        return ops.asarray(one_hot(labels(on_host, n_out, what), n_out)), "classification"
+    if y.ndim == 1:
+        y = y[:, None]
+    if tuple(y.shape) != (m, n_out):
+        flat = f"; {what}.ravel() has it" if tuple(y.shape) == (m, 1) else ""
+        raise InputError(
+            f"{what} must have shape ({m},), the classes as whole numbers from 0 to {n_out - 1}{flat}, or "
+            f"({m}, {n_out}), got {tuple(y.shape)}."
+        )
+    low, high = output.range or (-np.inf, np.inf)
+    fit = "0 and 1 as labels" if n_out == 1 else "classes as whole numbers of shape (examples,)"
+    arrays.check_range(
+        ops,
+        y,
+        dtype,
+        what,
+        low,
+        high,
+        f"{output.name} outputs lie between {low:g} and {high:g}. For numbers to predict take "
+        f"output_activation='linear' and the quadratic cost; for classes, {fit}.",
+    )
+    return arrays.to_device(ops, y, dtype), _task(ops, y, n_out, output)
+
+
+def labels(y: npt.NDArray[Any], n_out: int, what: str) -> npt.NDArray[np.int64]:
+    """Return class labels (m,) as int64, all in 0 ... n_out - 1."""
+    good = (y >= 0) & (y < n_out) & (y == np.floor(y))
+    if not good.all():
+        bad = y[np.flatnonzero(~good)[0]]
+        if bad != np.floor(bad) or not np.isfinite(bad):
+            advice = f"For targets that are not classes, give {what} the shape (examples, {n_out})."
+        else:
+            advice = (
+                f"Labels of other values: y = numpy.unique({what}, return_inverse=True)[1]; more classes: a larger "
+                "last size."
+            )
+        raise InputError(
+            f"{what} has the label {bad}, but the network's {n_out} outputs take whole numbers from 0 to "
+            f"{n_out - 1} as labels. {advice}"
+        )
+    return y.astype(np.int64)
+
+
+def one_hot(labels: npt.NDArray[np.int64], n_out: int) -> npt.NDArray[np.uint8]:
+    """Return a row of n_out zeros with a one at its label for each label."""
+    encoded = np.zeros((len(labels), n_out), dtype=np.uint8)
+    encoded[np.arange(len(labels)), labels] = 1
+    return encoded
+
+
+def book_pairs(pairs: Any, n_out: int, what: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Split the book's list of (x, y) tuples into columns x (n_in, m) and rows y (m, n_out).
+
+    A y that is a number is a label; with one output, it is the target itself.
+    """
+    pairs = as_list(pairs, what)
+    if not pairs:
+        raise InputError(f"{what} is empty; it must be a list of at least one (x, y) tuple.")
+    try:
+        xs, ys = [x for x, _ in pairs], [y for _, y in pairs]
+    except (TypeError, ValueError):
+        raise InputError(f"{what} must be a list of (x, y) tuples, got entries such as {pairs[0]!r:.60}.") from None
+    y_name = f"the y of {what}"
+    vectors = [checks.real_array(y, y_name, _TEXT_ADVICE) for y in ys]
+    numbers = [i for i, y in enumerate(vectors) if y.ndim == 0]
+    if numbers and n_out > 1:
+        encoded = one_hot(labels(np.array([vectors[i] for i in numbers]), n_out, y_name), n_out)
+        for i, row in zip(numbers, encoded, strict=True):
+            vectors[i] = row
+    return _stack(xs, f"the x of {what}").T, _stack(vectors, y_name)
+
+
+def as_list(pairs: Any, what: str) -> list[Any]:
+    """Return the book's list of tuples, which may be any iterable, as a list."""
+    try:
+        return list(pairs)
+    except TypeError:
+        raise InputError(f"{what} must be a list of (x, y) tuples, got {type(pairs).__name__}.") from None
+
+
+def _stack(vectors: Iterable[Any], what: str) -> npt.NDArray[Any]:
+    """Return vectors of shape (n,) or (n, 1) as the rows of a matrix (m, n)."""
+    flat = [checks.real_array(v, what).reshape(-1) for v in vectors]
+    odd = next((v for v in flat if v.shape != flat[0].shape), None)
+    if odd is not None:
+        raise InputError(f"{what} differ in length: {len(flat[0])} and {len(odd)}.")
+    return np.stack(flat)
+
+
+def _task(ops: Backend, y: Any, n_out: int, output: Activation) -> str:
+    xp = np if isinstance(y, np.ndarray) else ops.xp
+    if arrays.kind(y) == "bool":
+        y = xp.astype(y, xp.uint8)
+    zero_or_one = bool(xp.all((y == 0) | (y == 1)))
+    if n_out == 1:
+        return "classification" if zero_or_one and output.range == (0.0, 1.0) else "regression"
+    one_each = zero_or_one and bool(xp.all(xp.sum(y, axis=1) == 1))
+    return "classification" if one_each else "regression"

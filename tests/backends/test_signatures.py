@@ -1,0 +1,53 @@
+"""Every backend has the verbs of backends/base.py: their names, arguments and defaults, and no others."""
+
+import inspect
+
+import pytest
+
+from gpunet.backends import ArrayAPIBackend
+from gpunet.backends.base import Backend
+from gpunet.backends.cupy import CuPyBackend
+from gpunet.backends.in_place import InPlaceBackend
+from gpunet.backends.numpy import NumPyBackend
+
+CLASSES = (ArrayAPIBackend, InPlaceBackend, NumPyBackend, CuPyBackend)
+HELPERS = {"gemm", "take_rows"}  # what NumPy and CuPy each bring to their common verbs
+VERBS = {name for name in vars(Backend) if not name.startswith("_")}
+each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+
+
+def test_every_verb_is_abstract_but_active():
+    assert Backend.__abstractmethods__ == VERBS - {"active"}
+    assert len(VERBS) >= 12
+
+
+@each_class
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_same_signature(cls, verb):
+    # The types too: as they are written, so that an alias is an alias.
+    assert inspect.signature(getattr(cls, verb)) == inspect.signature(getattr(Backend, verb))
+
+
+@each_class
+def test_no_other_verbs(cls):
+    public = {name for name in dir(cls) if not name.startswith("_") and callable(getattr(cls, name))}
+    assert public - HELPERS == VERBS
+    # The helpers belong to the in-place backends alone.
+    assert (public >= HELPERS) == issubclass(cls, InPlaceBackend)
+
+
+@pytest.mark.parametrize("cls", [NumPyBackend, CuPyBackend], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("helper", sorted(HELPERS))
+def test_helpers_have_one_signature(cls, helper):
+    assert inspect.signature(getattr(cls, helper)) == inspect.signature(getattr(InPlaceBackend, helper))
+
+
+@pytest.mark.parametrize("cls", [ArrayAPIBackend, NumPyBackend, CuPyBackend], ids=lambda cls: cls.__name__)
+def test_nothing_is_left_abstract(cls):
+    assert not cls.__abstractmethods__
+
+
+def test_instances_say_what_they_are(backend):
+    assert backend.device in backend.name
+    assert backend.name in repr(backend)
+    assert hasattr(backend.xp, "exp")

@@ -1,0 +1,320 @@
+"""The same training on every backend gives the same network."""
+
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from backends import fake_cupy
+from oracles import cases
+
+import gpunet
+from gpunet.backends import select
+from gpunet.training.sgd import MiniBatchSGD
+
+RELATIVE = {"float32": 1e-4, "float64": 1e-10}
+SIZES = [6, 5, 4, 3]
+TRAININGS = [
+    cases.Case(("sigmoid", "sigmoid", "sigmoid"), "quadratic"),
+    cases.Case(("tanh", "sigmoid", "sigmoid"), "cross-entropy"),
+    cases.Case(("relu", "tanh", "softmax"), "log-likelihood"),
+    cases.Case(("softmax", "linear", "softmax"), "quadratic"),
+    cases.Case(("mixed", "mixed_linear", "mixed"), "quadratic"),
+    cases.Case(("custom", "custom_a", "linear"), "quartic"),
+    cases.Case(("tanh", "relu", "custom"), "cross-entropy"),
+]
+each_training = pytest.mark.parametrize("case", TRAININGS, ids=str)
+each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def network(case, device, dtype="float64", **options):
+    return case.network(sizes=SIZES, device=device, dtype=dtype, seed=5, **options)
+
+
+def images(n=43):
+    """uint8 data and labels, which `input_scale` brings to [0, 1]."""
+    X = np.random.default_rng(7).integers(0, 256, (n, SIZES[0]), dtype=np.uint8)
+    return X, (X[:, 0] // 86).astype(np.int64)
+
+
+def assert_same(net, reference, dtype):
+    for kind in ("weights", "biases"):
+        for l, (got, wanted) in enumerate(zip(getattr(net, kind), getattr(reference, kind), strict=True)):
+            assert got.dtype == wanted.dtype == dtype
+            np.testing.assert_allclose(
+                got, wanted, rtol=0, atol=RELATIVE[dtype] * np.abs(wanted).max(), err_msg=f"{kind}[{l}]"
+            )
+
+
+def test_the_trainings_cover_every_built_in():
+    used = {f for case in TRAININGS for f in case.activations}
+    assert {"sigmoid", "tanh", "relu", "linear", "softmax"} <= used
+    assert {case.cost for case in TRAININGS} == set(cases.COSTS)
+
+
+@each_training
+@each_dtype
+def test_100_steps_with_fit(other_backend, case, dtype):
+    """uint8 inputs with input_scale and a ragged last batch: 20 epochs of 5 steps, the last on 3 examples."""
+    X, y = images()
+    nets = [network(case, device, dtype, input_scale=1 / 255) for device in (other_backend, "cpu")]
+    before = nets[1].weights[0].copy()
+    eta = 0.02 if case.cost == "quartic" else 0.3
+    validation = (X[:9], y[:9])
+    histories = [net.fit(X, y, epochs=20, batch_size=10, eta=eta, validation_data=validation) for net in nets]
+    assert np.abs(nets[1].weights[0] - before).max() > 0.005
+    assert_same(*nets, dtype)
+    got, wanted = histories
+    tolerance = RELATIVE[dtype]
+    np.testing.assert_allclose(got.cost, wanted.cost, rtol=tolerance)
+    np.testing.assert_allclose(got.validation_cost, wanted.validation_cost, rtol=10 * tolerance)
+    np.testing.assert_allclose(got.validation_score, wanted.validation_score, rtol=tolerance)
+    assert (got.device, got.backend) == (other_backend.device, other_backend.name)
+
+
+@each_training
+@each_dtype
+def test_what_a_network_says(other_backend, case, dtype):
+    """Outputs, traces and gradients agree; the gradients of single examples sum up to the batch's."""
+    net, reference = network(case, other_backend, dtype), network(case, "cpu", dtype)
+    assert_same(net, reference, dtype)
+    x, y = case.data(m=9, sizes=SIZES)
+    tolerance = {"float32": 1e-4, "float64": 1e-12}[dtype]
+
+    def same(got, wanted):
+        assert type(got) is np.ndarray
+        assert got.dtype == wanted.dtype
+        scale = max(np.abs(wanted).max(), 1e-3)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance * scale)
+
+    same(net.feedforward(x), reference.feedforward(x))
+    same(net.feedforward(x[:, 0]), reference.feedforward(x[:, 0]))
+    same(net.outputs(x.T), reference.outputs(x.T))
+    trace, wanted = net.trace(x, y), reference.trace(x, y)
+    for kind in ("a", "z", "delta"):
+        pairs = list(zip(getattr(trace, kind), getattr(wanted, kind), strict=True))
+        assert len(pairs) == len(SIZES)
+        for got, value in pairs[0 if kind == "a" else 1 :]:
+            same(got, value)
+    summed = net.backprop(x, y)
+    single = net.per_example_gradients(x, y)
+    for kind in range(2):
+        for got, value, each in zip(summed[kind], reference.backprop(x, y)[kind], single[kind], strict=True):
+            same(got, value)
+            assert each.shape == (9, *value.shape)
+            same(each.sum(axis=0), value)
+    labels = np.arange(9) % 3
+    np.testing.assert_array_equal(net.predict(x.T).shape, reference.predict(x.T).shape)
+    assert net.score(x.T, labels) == pytest.approx(reference.score(x.T, labels), rel=tolerance)
+    assert net.evaluate([(x[:, [i]], int(labels[i])) for i in range(9)]) == reference.evaluate(
+        [(x[:, [i]], int(labels[i])) for i in range(9)]
+    )
+
+
+def test_predict_gives_the_same_classes(other_backend):
+    case = TRAININGS[2]
+    X, y = images()
+    net, reference = (network(case, device, input_scale=1 / 255) for device in (other_backend, "cpu"))
+    for n in (net, reference):
+        n.fit(X, y, epochs=40, batch_size=10, eta=0.3)
+    np.testing.assert_array_equal(net.predict(X), reference.predict(X))
+    assert net.score(X, y) == reference.score(X, y) > 0.5
+
+
+@each_dtype
+def test_the_books_methods(other_backend, dtype, capsys):
+    case = TRAININGS[0]
+    net, reference = network(case, other_backend, dtype), network(case, "cpu", dtype)
+    x, y = case.data(m=23, sizes=SIZES)
+    data = [(x[:, [i]], y[:, [i]]) for i in range(23)]
+    test_data = [(x[:, [i]], int(y[:, i].argmax())) for i in range(23)]
+    for n in (net, reference):
+        n.SGD(data, 3, 5, 1.0, test_data=test_data)
+        n.update_mini_batch(data[:7], 0.5)
+    assert_same(net, reference, dtype)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == lines[3:]
+    np.testing.assert_allclose(net.cost_derivative(y[:, 0], x[:3, 0]), y[:, 0] - x[:3, 0], rtol=1e-6)
+
+
+def test_data_that_is_already_on_the_device(backend):
+    case = TRAININGS[1]
+    X, y = images()
+    with backend.active():
+        device_X, device_y = backend.asarray(X), backend.asarray(y)
+    net, reference = network(case, backend, input_scale=1 / 255), network(case, "cpu", input_scale=1 / 255)
+    net.fit(device_X, device_y, epochs=2, batch_size=10, eta=0.3)
+    reference.fit(X, y, epochs=2, batch_size=10, eta=0.3)
+    assert_same(net, reference, "float64")
+    np.testing.assert_array_equal(net.predict(device_X), reference.predict(X))
+    with backend.active():
+        np.testing.assert_array_equal(backend.to_numpy(device_X), X)
+        np.testing.assert_array_equal(backend.to_numpy(device_y), y)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int64", "float32", "float64", "bool"])
+def test_inputs_of_any_dtype(other_backend, dtype):
+    case = TRAININGS[0]
+    X = images()[0].astype(dtype)
+    net, reference = network(case, other_backend), network(case, "cpu")
+    np.testing.assert_allclose(net.outputs(X), reference.outputs(X), rtol=1e-12)
+
+
+def test_divergence_leaves_the_last_whole_epoch(backend):
+    """Also where the numbers must be fetched from a device."""
+    case = cases.Case(("linear", "linear", "linear"), "quadratic")
+    net = network(case, backend)
+    x, y = case.data(m=20, sizes=SIZES)
+    kept = [[np.array(w) for w in net.weights]]
+
+    def after_epoch(epoch):
+        kept.append([np.array(w) for w in net.weights])
+
+    with pytest.raises(gpunet.DivergenceError, match="eta"):
+        net.fit(x.T, y.T, epochs=50, batch_size=5, eta=2.0, on_epoch=after_epoch)
+    for old, new in zip(kept[-1], net.weights, strict=True):
+        assert np.isfinite(new).all()
+        np.testing.assert_array_equal(new, old)
+
+
+# -- Weights and biases -------------------------------------------------------------------------------------------
+
+
+def test_weights_are_set_through(backend):
+    case = TRAININGS[0]
+    net, reference = network(case, backend), network(case, "cpu")
+    W = np.arange(20.0).reshape(4, 5) / 100
+    for n in (net, reference):
+        n.weights[1] = W
+        n.biases[0] = np.full((5, 1), 0.25)
+        n.biases[-1] = [[1], [2], [3]]
+    np.testing.assert_array_equal(net.weights[1], W)
+    assert_same(net, reference, "float64")
+    x, _ = case.data(sizes=SIZES)
+    np.testing.assert_allclose(net.feedforward(x), reference.feedforward(x), rtol=1e-12)
+    net.weights = [0.5 * w for w in reference.weights]
+    np.testing.assert_array_equal(net.weights[1], 0.5 * W)
+
+
+def test_weights_off_the_cpu_are_read_only_copies(other_backend):
+    net = network(TRAININGS[0], other_backend)
+    w = net.weights[0]
+    before = w.copy()
+    with pytest.raises(ValueError, match="read-only"):
+        w[0, 0] = 1.0
+    with pytest.raises(ValueError, match="read-only"):
+        net.biases[0][:] = 1.0
+    x, y = TRAININGS[0].data(m=5, sizes=SIZES)
+    net.fit(x.T, y.T, epochs=1, batch_size=5, eta=1.0)
+    np.testing.assert_array_equal(w, before)  # it was a copy
+    assert (net.weights[0] != before).any()
+
+
+def test_weights_on_the_cpu_are_the_networks_own():
+    net = network(TRAININGS[0], "cpu")
+    x, _ = TRAININGS[0].data(sizes=SIZES)
+    before = net.feedforward(x)
+    net.weights[0][0, 0] += 1.0
+    assert (net.feedforward(x) != before).any()
+
+
+@pytest.mark.parametrize(
+    "bad", [np.zeros((3, 3)), np.full((5, 6), np.nan), [["a"] * 6] * 5], ids=["shape", "nan", "str"]
+)
+def test_weights_that_do_not_fit_change_nothing(backend, bad):
+    net = network(TRAININGS[0], backend)
+    before = [np.array(w) for w in net.weights]
+    with pytest.raises(gpunet.InputError, match=r"weights\[0\]"):
+        net.weights[0] = bad
+    with pytest.raises(gpunet.InputError, match=r"weights\[0\]"):
+        net.weights = [bad, *before[1:]]
+    for old, new in zip(before, net.weights, strict=True):
+        np.testing.assert_array_equal(new, old)
+
+
+# -- What a step may not do ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sgd_on():
+    """Make what `fit` trains with, the data on the device and everything ready for a step."""
+
+    def make(net, X, y, batch_size):
+        ops = net._model.ops
+        with ops.active():
+            Y = ops.asarray(np.eye(net.sizes[-1], dtype=np.uint8)[y])
+            rng = np.random.default_rng(0)
+            return MiniBatchSGD(net._model, ops.asarray(X), Y, batch_size, 0.3, rng)
+
+    return make
+
+
+@each_training
+@each_dtype
+def test_a_step_reads_nothing_back(fake, sgd_on, case, dtype):
+    net = network(case, "cuda:1", dtype, input_scale=1 / 255)
+    X, y = images()
+    sgd = sgd_on(net, X, y, 10)
+    before = net.weights[0]
+    ops = net._model.ops
+    with ops.active():
+        order = ops.asarray(np.arange(43))
+        with fake_cupy.no_host_sync():
+            for start in range(0, 43, 10):
+                sgd.step(order[start : start + 10])
+    assert (net.weights[0] != before).any()
+
+
+def test_an_epoch_crosses_a_fixed_number_of_times(fake, sgd_on):
+    """Per epoch the order goes in, the cost and the finite check come out: nothing per step."""
+    X, y = images()
+    crossings = {}
+    for batch_size in (43, 10, 1):
+        net = network(TRAININGS[0], "cuda", input_scale=1 / 255)
+        net.fit(X, y, epochs=1, batch_size=batch_size, eta=0.1)
+        before = fake.crossings
+        net.fit(X, y, epochs=4, batch_size=batch_size, eta=0.1)
+        crossings[batch_size] = fake.crossings - before
+    assert len(set(crossings.values())) == 1, crossings
+
+
+def test_a_step_allocates_a_fixed_number_of_small_arrays(fake, sgd_on):
+    """A step of sigmoid layers writes into what is there; only the cost's sum is new memory."""
+    net = network(TRAININGS[0], "cuda", input_scale=1 / 255)
+    X, y = images()
+    sgd = sgd_on(net, X, y, 43)
+    index = net._model.ops.asarray(np.arange(43))
+    sgd.step(index)
+    before, fake.memory = fake.allocations, 1000  # one (n, m) float64 matrix has at least 43 * 3 * 8 = 1032
+    sgd.step(index)
+    assert fake.allocations - before <= 4
+
+
+@pytest.mark.parametrize("cost", ["quadratic", "cross-entropy"])
+def test_a_step_on_the_cpu_allocates_no_matrix(sgd_on, cost):
+    """SciPy's BLAS must get layouts that it takes and updates in place, never a copy of them."""
+    net = gpunet.Network([300, 200, 2], cost=cost, device=select("cpu"), seed=0)
+    rng = np.random.default_rng(0)
+    sgd = sgd_on(net, rng.random((1024, 300), dtype=np.float32), np.arange(1024) % 2, 512)
+    order = np.arange(1024)
+    sgd.step(order[:512])  # makes the buffers
+    tracemalloc.start()
+    try:
+        sgd.step(order[512:])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    smallest = 200 * 300 * 4  # w^1; a^1 is larger. NumPy's own buffers for broadcasting have 8192 numbers.
+    assert peak < smallest / 2
+
+
+def test_two_threads_may_share_a_backend(backend):
+    """Its scratch memory belongs to the thread."""
+    X, y = images(200)
+    alone = network(TRAININGS[0], backend, input_scale=1 / 255)
+    alone.fit(X, y, epochs=5, batch_size=7, eta=0.3)
+    nets = [network(TRAININGS[0], backend, input_scale=1 / 255) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda net: net.fit(X, y, epochs=5, batch_size=7, eta=0.3), nets))
+    for net in nets:
+        assert_same(net, alone, "float64")

@@ -1,0 +1,395 @@
+"""Each verb on each backend, against plain NumPy in float64."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import gpunet
+from gpunet import activations, costs
+
+ODD = (1, 31, 33, 257)
+RELATIVE = {"float32": 2e-5, "float64": 1e-13}
+
+each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+# A backend keeps nothing from one example to the next but scratch memory, whose reuse is to be tested.
+few = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+sizes = st.integers(1, 40) | st.sampled_from(ODD)
+orders = st.sampled_from("CF")
+scalars = st.sampled_from([0.0, 1.0, -1.0, 0.5, -0.3])
+ACTIVATIONS = {
+    **activations.BUILT_IN,
+    "mixed": gpunet.mixed("tanh", {0: "relu"}),
+    "custom": gpunet.Activation("soft", lambda z, xp: z / (1 + xp.abs(z)), lambda z, xp: 1 / (1 + xp.abs(z)) ** 2),
+}
+
+
+def matrix(rng, shape, dtype):
+    return rng.standard_normal(shape).astype(dtype)
+
+
+def to_device(ops, values, order="C"):
+    """An array of the backend with these values, in C order or as the transpose of one in C order.
+
+    A copy: on the CPU `asarray` may give the values' own memory, which the verbs then write to.
+    """
+    with ops.active():
+        if order == "F" and values.ndim == 2:
+            return ops.asarray(values.T.copy(order="C")).T
+        return ops.asarray(values.copy(order="C"))
+
+
+def fresh(ops, shape, dtype, order="C"):
+    """Uninitialised memory with NaN in it, so that reading it shows."""
+    return to_device(ops, np.full(shape, np.nan, dtype=dtype), order)
+
+
+def check(ops, got, wanted, dtype, scale=None):
+    with ops.active():
+        got = ops.to_numpy(got)
+    wanted = np.asarray(wanted, dtype=np.float64)
+    assert got.dtype == dtype
+    assert got.shape == wanted.shape
+    scale = np.abs(wanted).max() if scale is None else scale
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=RELATIVE[dtype] * max(scale, 1e-30))
+
+
+def wide(*arrays):
+    return [a.astype(np.float64) for a in arrays]
+
+
+# -- Memory -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "int64"])
+@pytest.mark.parametrize("shape", [(1,), (3, 5), (2, 3, 4), (33, 1)], ids=str)
+def test_there_and_back(backend, dtype, shape):
+    values = (np.random.default_rng(0).random(shape) * 255).astype(dtype)
+    with backend.active():
+        array = backend.asarray(values)
+        assert backend.is_native(array)
+        assert tuple(array.shape) == shape
+        back = backend.to_numpy(array)
+        assert type(back) is np.ndarray
+        assert back.dtype == dtype
+        np.testing.assert_array_equal(back, values)
+        # An array of the backend's own stays what it is, and is converted where that is asked for.
+        np.testing.assert_array_equal(backend.to_numpy(backend.asarray(array)), values)
+        converted = backend.to_numpy(backend.asarray(array, "float32"))
+        assert converted.dtype == "float32"
+        np.testing.assert_array_equal(converted, values.astype("float32"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(12.0).reshape(3, 4).T,
+        np.arange(12.0)[::-2],
+        np.arange(12.0).reshape(3, 4)[:, 1:3],
+        np.broadcast_to(np.arange(3.0), (2, 3)),
+        [[1, 2], [3, 4]],
+    ],
+    ids=["transposed", "backwards", "cut", "broadcast", "list"],
+)
+def test_asarray_of_any_layout(backend, values):
+    with backend.active():
+        array = backend.asarray(values, "float64")
+        np.testing.assert_array_equal(backend.to_numpy(array), np.asarray(values, dtype=float))
+        flat = backend.xp.reshape(array, (-1,))
+        np.testing.assert_array_equal(backend.to_numpy(flat), np.asarray(values, dtype=float).ravel())
+
+
+def test_asarray_takes_read_only_arrays_and_leaves_them(backend):
+    values = np.arange(6.0).reshape(2, 3)
+    values.flags.writeable = False
+    with backend.active():
+        array = backend.asarray(values)
+        np.testing.assert_array_equal(backend.to_numpy(array), values)
+
+
+@each_dtype
+def test_empty_and_copy(backend, dtype):
+    values = np.random.default_rng(0).random((3, 5)).astype(dtype)
+    with backend.active():
+        out = backend.empty((3, 5), dtype)
+        assert backend.is_native(out)
+        assert backend.copy(backend.asarray(values), out=out) is out
+        np.testing.assert_array_equal(backend.to_numpy(out), values)
+        # Into a view, and from one: both occur in the algorithm.
+        column = backend.empty((5, 3, 1), dtype)
+        backend.copy(out.T[:, :, None], out=column)
+        np.testing.assert_array_equal(backend.to_numpy(column)[:, :, 0], values.T)
+        flat = backend.empty((20,), dtype)
+        backend.copy(out, out=backend.xp.reshape(flat[2:17], (3, 5)))
+        np.testing.assert_array_equal(backend.to_numpy(flat)[2:17], values.ravel())
+
+
+def test_is_native_is_about_the_library(backend):
+    assert not backend.is_native([1.0])
+    assert not backend.is_native(None)
+    assert backend.is_native(np.zeros(2)) == (backend.xp.__name__.rpartition(".")[2] == "numpy")
+
+
+# -- (25) ---------------------------------------------------------------------------------------------------------
+
+
+@each_dtype
+@few
+@given(n=sizes, k=sizes, m=sizes, order_a=orders, order_b=orders, order_out=orders, seed=st.integers(0, 99))
+def test_matmul(backend, dtype, n, k, m, order_a, order_b, order_out, seed):
+    rng = np.random.default_rng(seed)
+    a, b = matrix(rng, (n, k), dtype), matrix(rng, (k, m), dtype)
+    out = fresh(backend, (n, m), dtype, order_out)
+    with backend.active():
+        result = backend.matmul(to_device(backend, a, order_a), to_device(backend, b, order_b), out=out)
+    assert result is out
+    a, b = wide(a, b)
+    check(backend, out, a @ b, dtype, scale=np.abs(a).max() * np.abs(b).max() * k)
+
+
+def reference_activation(name, z):
+    with np.errstate(over="ignore"):
+        if name == "softmax":
+            e = np.exp(z - z.max(axis=0))
+            return e / e.sum(axis=0)
+        f = {
+            "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+            "tanh": np.tanh,
+            "relu": lambda z: z * (z > 0),
+            "linear": lambda z: z,
+            "custom": lambda z: z / (1 + np.abs(z)),
+        }
+        if name == "mixed":
+            return np.vstack([f["relu"](z[:1]), f["tanh"](z[1:])])
+        return f[name](z)
+
+
+def reference_pull_back(name, g, z):
+    a = reference_activation(name, z)
+    if name == "softmax":
+        return a * (g - (g * a).sum(axis=0))
+    prime = {
+        "sigmoid": lambda z, a: a * (1 - a),
+        "tanh": lambda z, a: 1 - a * a,
+        "relu": lambda z, a: 1.0 * (z > 0),
+        "linear": lambda z, a: 1 + 0 * z,
+        "custom": lambda z, a: 1 / (1 + np.abs(z)) ** 2,
+    }
+    if name == "mixed":
+        return g * np.vstack([prime["relu"](z[:1], a[:1]), prime["tanh"](z[1:], a[1:])])
+    return g * prime[name](z, a)
+
+
+@each_dtype
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+@few
+@given(n=sizes, m=sizes, order=orders, in_place=st.booleans(), seed=st.integers(0, 99))
+def test_activate(backend, dtype, name, n, m, order, in_place, seed):
+    rng = np.random.default_rng(seed)
+    z, b = matrix(rng, (n, m), dtype), matrix(rng, (n, 1), dtype)
+    device_z = to_device(backend, z, order)
+    out = device_z if in_place else fresh(backend, (n, m), dtype, order)
+    with backend.active():
+        result = backend.activate(device_z, to_device(backend, b), ACTIVATIONS[name], out=out)
+    assert result is out
+    z, b = wide(z, b)
+    check(backend, out, reference_activation(name, z + b), dtype, scale=4)
+    if not in_place:
+        check(backend, device_z, z + b, dtype, scale=4)
+
+
+# -- BP1 and BP2 --------------------------------------------------------------------------------------------------
+
+
+@each_dtype
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+@few
+@given(n=sizes, m=sizes, order=orders, in_place=st.booleans(), seed=st.integers(0, 99))
+def test_hadamard_prime(backend, dtype, name, n, m, order, in_place, seed):
+    rng = np.random.default_rng(seed)
+    g, z = matrix(rng, (n, m), dtype), matrix(rng, (n, m), dtype)
+    a = reference_activation(name, z.astype(float)).astype(dtype)
+    device_g, device_z, device_a = (to_device(backend, v, order) for v in (g, z, a))
+    out = device_g if in_place else fresh(backend, (n, m), dtype, order)
+    f = ACTIVATIONS[name]
+    with backend.active():
+        # Where f' comes from a, the algorithm hands in a for z.
+        result = backend.hadamard_prime(device_g, f, device_z if f.needs_z else device_a, device_a, out=out)
+    assert result is out
+    check(backend, out, reference_pull_back(name, *wide(g, z)), dtype, scale=8)
+    check(backend, device_z, z, dtype)
+    check(backend, device_a, a, dtype)
+    if not in_place:
+        check(backend, device_g, g, dtype)
+
+
+PAIRS = [("quadratic", name) for name in ACTIVATIONS] + [
+    ("cross-entropy", "sigmoid"),
+    ("log-likelihood", "softmax"),
+    ("quartic", "sigmoid"),
+    ("quartic", "softmax"),
+]
+COSTS = {
+    **costs.BUILT_IN,
+    "quartic": gpunet.Cost(
+        "quartic", lambda a, y, xp: xp.sum((a - y) ** 4, axis=0), lambda a, y, xp: 4 * (a - y) ** 3
+    ),
+}
+
+
+@each_dtype
+@pytest.mark.parametrize(("cost", "name"), PAIRS)
+@few
+@given(n=sizes, m=sizes, order=orders, with_total=st.booleans(), seed=st.integers(0, 99))
+def test_output_error(backend, dtype, cost, name, n, m, order, with_total, seed):
+    rng = np.random.default_rng(seed)
+    z, y = matrix(rng, (n, m), dtype), rng.random((n, m)).astype(dtype)
+    a = reference_activation(name, z.astype(float)).astype(dtype)
+    device_a, device_y = to_device(backend, a, order), to_device(backend, y, order)
+    f = ACTIVATIONS[name]
+    device_z = to_device(backend, z, order) if f.needs_z else device_a
+    out = fresh(backend, (n, m), dtype, order)
+    total = to_device(backend, np.array([1000.0])) if with_total else None
+    with backend.active():
+        result = backend.output_error(COSTS[cost], f, device_z, device_a, device_y, out=out, total=total)
+    assert result is out
+    a, y, z = wide(a, y, z)
+    wanted, value = {
+        "quadratic": lambda: (reference_pull_back(name, a - y, z), 0.5 * (a - y) ** 2),
+        "quartic": lambda: (reference_pull_back(name, 4 * (a - y) ** 3, z), (a - y) ** 4),
+        "cross-entropy": lambda: (a - y, -y * np.log(a) - (1 - y) * np.log(1 - a)),
+        "log-likelihood": lambda: (a * y.sum(axis=0) - y, -y * np.log(a)),
+    }[cost]()
+    check(backend, out, wanted, dtype, scale=8 * max(1.0, np.abs(wanted).max()))
+    if with_total:
+        with backend.active():
+            got = backend.to_numpy(total)
+        assert got.dtype == np.float64
+        # log(1 - a) magnifies the rounding of a, which is that of the input here.
+        np.testing.assert_allclose(got, [1000.0 + value.sum()], rtol=20 * RELATIVE[dtype])
+    check(backend, device_y, y, dtype)
+    check(backend, device_a, a, dtype)
+
+
+# -- BP3 and BP4 --------------------------------------------------------------------------------------------------
+
+
+@each_dtype
+@few
+@given(n=sizes, m=sizes, order=orders, alpha=scalars, beta=scalars, seed=st.integers(0, 99))
+def test_sum_batch(backend, dtype, n, m, order, alpha, beta, seed):
+    rng = np.random.default_rng(seed)
+    delta, before = matrix(rng, (n, m), dtype), matrix(rng, (n, 1), dtype)
+    if beta == 0:
+        before[:] = np.nan  # fresh memory
+    out = to_device(backend, before)
+    with backend.active():
+        assert backend.sum_batch(to_device(backend, delta, order), out=out, alpha=alpha, beta=beta) is out
+    delta, before = wide(delta, before)
+    wanted = alpha * delta.sum(axis=1, keepdims=True) + (beta * before if beta else 0)
+    check(backend, out, wanted, dtype, scale=4 * m)
+
+
+@each_dtype
+@few
+@given(
+    j=sizes, k=sizes, m=sizes, order_d=orders, order_a=orders, order_out=orders, alpha=scalars, beta=scalars,
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_outer_sum(backend, dtype, j, k, m, order_d, order_a, order_out, alpha, beta, seed):
+    rng = np.random.default_rng(seed)
+    delta, a, before = matrix(rng, (j, m), dtype), matrix(rng, (k, m), dtype), matrix(rng, (j, k), dtype)
+    if beta == 0:
+        before[:] = np.nan
+    out = to_device(backend, before, order_out)
+    with backend.active():
+        result = backend.outer_sum(
+            to_device(backend, delta, order_d), to_device(backend, a, order_a), out=out, alpha=alpha, beta=beta
+        )
+    assert result is out
+    delta, a, before = wide(delta, a, before)
+    wanted = alpha * delta @ a.T + (beta * before if beta else 0)
+    check(backend, out, wanted, dtype, scale=16 * m)
+
+
+@each_dtype
+def test_defaults_overwrite(backend, dtype):
+    """Without alpha and beta, the sums are the gradient whatever `out` held."""
+    delta, a = np.arange(6.0).reshape(2, 3).astype(dtype), np.ones((4, 3), dtype=dtype)
+    out_b, out_w = fresh(backend, (2, 1), dtype), fresh(backend, (2, 4), dtype)
+    with backend.active():
+        backend.sum_batch(to_device(backend, delta), out=out_b)
+        backend.outer_sum(to_device(backend, delta), to_device(backend, a), out=out_w)
+    check(backend, out_b, [[3], [12]], dtype)
+    check(backend, out_w, [[3] * 4, [12] * 4], dtype)
+
+
+@each_dtype
+def test_sums_into_views_of_one_buffer(backend, dtype):
+    """Parameters are views into a flat buffer: what lies beside them must stay."""
+    delta, a = np.ones((3, 5), dtype=dtype), np.full((4, 5), 2, dtype=dtype)
+    with backend.active():
+        flat = backend.asarray(np.full(20, 7.0, dtype=dtype))
+        weights, biases = backend.xp.reshape(flat[1:13], (3, 4)), backend.xp.reshape(flat[14:17], (3, 1))
+        backend.outer_sum(to_device(backend, delta), to_device(backend, a), out=weights, alpha=-1.0, beta=1.0)
+        backend.sum_batch(to_device(backend, delta), out=biases, alpha=-1.0, beta=1.0)
+    wanted = np.full(20, 7.0)
+    wanted[1:13] -= 10
+    wanted[14:17] -= 5
+    check(backend, flat, wanted, dtype)
+
+
+@each_dtype
+@few
+@given(j=sizes, k=st.integers(1, 40), m=st.integers(1, 20), order=orders, seed=st.integers(0, 99))
+def test_outer_batch(backend, dtype, j, k, m, order, seed):
+    rng = np.random.default_rng(seed)
+    delta, a = matrix(rng, (j, m), dtype), matrix(rng, (k, m), dtype)
+    out = fresh(backend, (m, j, k), dtype)
+    with backend.active():
+        result = backend.outer_batch(to_device(backend, delta, order), to_device(backend, a, order), out=out)
+    assert result is out
+    delta, a = wide(delta, a)
+    check(backend, out, np.array([np.outer(delta[:, i], a[:, i]) for i in range(m)]), dtype, scale=16)
+
+
+# -- The mini-batch -----------------------------------------------------------------------------------------------
+
+
+@each_dtype
+@pytest.mark.parametrize("source", ["uint8", "float32", "float64"])
+@few
+@given(
+    n=sizes, total=st.integers(1, 50), m=sizes, scale=st.sampled_from([1.0, 1 / 255, -2.5]),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_gather(backend, dtype, source, n, total, m, scale, seed):
+    rng = np.random.default_rng(seed)
+    x = (rng.random((total, n)) * 255).astype(source)
+    index = rng.integers(0, total, m)  # repeats rows, too
+    with backend.active():
+        out = fresh(backend, (m, n), dtype).T  # as the algorithm has it: each example contiguous
+        device_x = backend.asarray(x)
+        result = backend.gather(device_x, backend.asarray(index), out=out, scale=scale)
+        assert result is out
+        np.testing.assert_array_equal(backend.to_numpy(device_x), x)
+    check(backend, out, scale * x.astype(np.float64)[index].T, dtype, scale=255 * abs(scale))
+
+
+def test_gather_unscaled_is_exact(backend):
+    x = np.arange(256, dtype=np.uint8).reshape(64, 4)
+    with backend.active():
+        out = backend.empty((64, 4), "float32").T
+        backend.gather(backend.asarray(x), backend.asarray(np.arange(64)[::-1].copy()), out=out)
+        np.testing.assert_array_equal(backend.to_numpy(out), x[::-1].T.astype(np.float32))
+
+
+def test_scratch_is_not_shared_between_dtypes(backend):
+    """uint8 and float32 data of one shape one after the other, as inputs and targets come."""
+    with backend.active():
+        index = backend.asarray(np.arange(3))
+        for dtype in ("uint8", "float64", "uint8", "float32"):
+            x = (np.arange(12).reshape(3, 4) + 200).astype(dtype)
+            out = backend.empty((3, 4), "float32").T
+            backend.gather(backend.asarray(x), index, out=out)
+            np.testing.assert_array_equal(backend.to_numpy(out), x.T)

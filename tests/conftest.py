@@ -1,0 +1,29 @@
+"""What all tests share: how long Hypothesis may think, and what becomes of tests that need a GPU."""
+
+import functools
+import os
+
+import hypothesis
+import pytest
+
+from gpunet.backends import why_not_cuda
+
+# A shared machine may be slow for a moment; timing is for bench/.
+hypothesis.settings.register_profile("gpunet", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("gpunet")
+
+
+@functools.cache
+def _no_cuda():
+    return why_not_cuda.__wrapped__()  # tests replace CuPy and clear the package's own cache
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") is None:
+        return
+    reason = _no_cuda()
+    if reason is None:
+        return
+    if os.environ.get("GPUNET_REQUIRE_CUDA") == "1":
+        pytest.fail(f"GPUNET_REQUIRE_CUDA=1, but there is no CUDA device to use: {reason}", pytrace=False)
+    pytest.skip(reason)

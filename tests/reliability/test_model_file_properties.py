@@ -1,0 +1,175 @@
+"""Whatever bytes a model file holds, reading it gives a network or FileFormatError, never another exception."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from gpunet import FileFormatError, Network, mixed
+from gpunet import model_file as module
+
+SETTINGS = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    net = Network([3, 4, 2], activation=[mixed("tanh", {1: "relu"}), "sigmoid"], seed=0, device="cpu")
+    net.metadata = {"classes": ["a", "b"], "target": None}
+    net.save(path)
+    return path.read_bytes()
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Write bytes, read them as a model, and check that what comes is a network that works, or the error."""
+    path = tmp_path / "some.safetensors"
+
+    def read(content):
+        path.write_bytes(content)
+        net = text = None
+        try:
+            net = Network.load(path, device="cpu")
+        except FileFormatError as error:
+            text = str(error)
+        if net is None:
+            assert path.name in text
+            return None
+        assert all(np.isfinite(p).all() for p in (*net.weights, *net.biases))
+        assert net.outputs(np.zeros((2, net.sizes[0]))).shape == (2, net.sizes[-1])
+        assert net.score(np.zeros((2, net.sizes[0])), np.zeros((2, net.sizes[-1]))) <= 1
+        return net
+
+    return read
+
+
+def test_the_whole_file_is_read(content, read):
+    assert read(content) is not None
+
+
+@SETTINGS
+@given(data=st.data())
+def test_flipped_bits(content, read, data):
+    header = 8 + int.from_bytes(content[:8], "little")
+    where = st.integers(0, header - 1) | st.integers(0, len(content) - 1)  # mostly where it hurts
+    changed = bytearray(content)
+    for position, bit in data.draw(st.lists(st.tuples(where, st.integers(0, 7)), min_size=1, max_size=4)):
+        changed[position] ^= 1 << bit
+    read(bytes(changed))
+
+
+def test_every_single_flipped_bit_of_the_description(content, read):
+    """All of them, not a sample: this is what damage on a disk looks like."""
+    start = content.index(b"gpunet")
+    stop = content.index(b"task", start) + 30
+    outcomes = set()
+    for position in range(start, stop):
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[position] ^= 1 << bit
+            outcomes.add(read(bytes(changed)) is None)
+    assert True in outcomes
+
+
+@SETTINGS
+@given(start=st.integers(0, 900), length=st.integers(0, 900), new=st.binary(max_size=40))
+def test_pieces_cut_out_and_put_in(content, read, start, length, new):
+    read(content[:start] + new + content[start + length :])
+
+
+@SETTINGS
+@given(st.binary(max_size=200))
+def test_any_bytes(read, content):
+    assert read(content) is None
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["sigmoid", "softmax", "quadratic", "float32", "mixed", 1, 3, 10**400, -1]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["default", "neurons", "0", "1", "x", ""]) | st.text(max_size=4), inner, max_size=4
+        )
+    ),
+    max_leaves=8,
+)
+
+USUAL = {
+    "version": 1,
+    "sizes": [3, 4, 2],
+    "activations": ["sigmoid", {"default": "tanh", "neurons": {"1": "relu"}}],
+    "cost": "quadratic",
+    "dtype": "float32",
+    "input_scale": 0.5,
+    "task": "classification",
+    "metadata": {},
+}
+
+
+def file(description):
+    tensors = {}
+    for l, (k, n) in enumerate([(3, 4), (4, 2)], start=1):
+        tensors[f"weights.{l}"], tensors[f"biases.{l}"] = np.ones((n, k), "f4"), np.ones((n, 1), "f4")
+    return save(tensors, metadata={"gpunet": json.dumps(description)})
+
+
+def test_the_usual_description_is_read(read):
+    assert read(file(USUAL)) is not None
+
+
+@SETTINGS
+@given(changes=st.dictionaries(st.sampled_from(sorted(USUAL)), json_values, min_size=1, max_size=2))
+def test_any_json_for_any_field(read, changes):
+    read(file(USUAL | changes))
+
+
+@SETTINGS
+@given(json_values)
+def test_any_json_for_an_activation(read, activation):
+    read(file(USUAL | {"activations": ["sigmoid", activation]}))
+
+
+@SETTINGS
+@given(json_values)
+def test_any_json_for_the_description(read, description):
+    assert read(file(description)) is None
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.sampled_from([1, 2, 3, 31, 33, 257]), min_size=2, max_size=4),
+    dtype=st.sampled_from(["float32", "float64"]),
+    metadata=st.dictionaries(
+        st.text(max_size=5),
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.integers(-(2**60), 2**60)
+            | st.text(max_size=5)
+            | st.floats(allow_nan=False, allow_infinity=False),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+            max_leaves=5,
+        ),
+        max_size=3,
+    ),
+)
+def test_what_is_written_is_read(tmp_path, sizes, dtype, metadata):
+    net = Network(sizes, dtype=dtype, seed=0, device="cpu")
+    net.metadata = metadata
+    net.save(tmp_path / "m.safetensors")
+    saved = module.read(tmp_path / "m.safetensors")
+    loaded = Network.load(tmp_path / "m.safetensors", device="cpu")
+    assert loaded.metadata == saved.metadata == metadata
+    for mine, read, raw in ((net.weights, loaded.weights, saved.weights), (net.biases, loaded.biases, saved.biases)):
+        for a, b, c in zip(mine, read, raw, strict=True):
+            assert np.array_equal(a, b)
+            assert np.array_equal(a, c)
+            assert a.dtype == b.dtype == c.dtype == dtype
