@@ -11,6 +11,17 @@ from gpunet.backends.array_api import ArrayAPIBackend
 from gpunet.backends.base import Array
 from gpunet.costs import Cost
 
+#: Of a training's few shapes none is ever dropped; of a server's many batch sizes most are.
+_MOST_VIEWS = 256
+
+
+class _Memory(threading.local):
+    """What a thread's verbs work in: two threads may use one network."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[Any, Array] = {}
+        self.views: dict[Any, Array] = {}
+
 
 class InPlaceBackend(ArrayAPIBackend):
     """The verbs without temporaries."""
@@ -20,7 +31,7 @@ class InPlaceBackend(ArrayAPIBackend):
         self.device = device
         self.name = f"{namespace.__name__} on {device}"
         self._array_type = namespace.ndarray
-        self._memory = threading.local()
+        self._memory = _Memory()
 
     @abstractmethod
     def gemm(self, a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
@@ -79,18 +90,26 @@ class InPlaceBackend(ArrayAPIBackend):
 
     def _scratch(self, like: Array, dtype: Any) -> Array:
         """Return memory of that shape and layout, to be used within one verb: one buffer that grows, a thread."""
-        buffer = self._reserve("scratch", like.size, dtype)
-        if like.flags.f_contiguous:
-            return self.xp.reshape(buffer, like.shape[::-1]).T
-        return self.xp.reshape(buffer, like.shape)
+        fortran = like.flags.f_contiguous
+        key = like.shape, fortran, dtype
+        view = self._memory.views.get(key)
+        if view is None:
+            buffer = self._reserve("scratch", like.size, dtype)[: like.size]
+            view = self.xp.reshape(buffer, like.shape[::-1]).T if fortran else self.xp.reshape(buffer, like.shape)
+            self._memory.views[key] = view
+        return view
 
     def _ones(self, m: int, dtype: Any) -> Array:
         """Return a column of m ones."""
-        return self._reserve("ones", m, dtype)[:, None]
+        return self._reserve("ones", m, dtype)[:m, None]
 
     def _reserve(self, use: str, size: int, dtype: Any) -> Array:
-        buffers: dict[Any, Array] = vars(self._memory)  # this thread's
+        """Return this thread's buffer for that use, of at least `size` numbers, at first all ones."""
+        buffers, views = self._memory.buffers, self._memory.views
         buffer = buffers.get((use, dtype))
         if buffer is None or buffer.size < size:
+            views.clear()  # those of a smaller buffer would keep it alive
             buffer = buffers[use, dtype] = self.xp.ones(size, dtype=dtype)
-        return buffer[:size]
+        elif len(views) > _MOST_VIEWS:
+            views.clear()
+        return buffer
