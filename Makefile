@@ -19,8 +19,8 @@ bench: .venv/bench.stamp
 	$(BIN)/python bench/step.py
 	$(BIN)/python bench/backprop_cost.py
 
-kernels:
-	$(PYTHON) kernels/compile.py
+kernels: .venv/run.stamp
+	$(BIN)/python bench/kernel_resources.py
 
 # On a machine with a GPU. A Python that has CuPy and the test packages already is used as it is, without network.
 test-gpu: build/gpu.stamp

@@ -2,7 +2,8 @@
 
 Every formula is written once, against an Array API namespace `xp`, so that NumPy, CuPy, PyTorch and the
 rest compute the same thing. The `*_into` forms are the same formulas for namespaces whose functions take
-`out=` (NumPy, CuPy); they allocate nothing.
+`out=` (NumPy, CuPy); they allocate nothing. `cuda` has them once more as CUDA C++ expressions, which the kernels in
+`kernels/cuda/` are compiled with.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ class Activation:
     derivative_of : {"z", "a"}
         What `derivative` is handed: the weighted input z, or the activation a = f(z). From `a`, z need not
         be kept.
+    cuda : (str, str), optional
+        f as a CUDA C++ expression in ``z``, and f' as one in ``z`` or ``a`` (see `derivative_of`), of type ``REAL``.
+        With them the activation is one kernel on a GPU; without, it runs there as CuPy functions.
 
     Examples
     --------
@@ -54,6 +58,7 @@ class Activation:
         derivative: Callable[[Array, Namespace], Array],
         *,
         derivative_of: Literal["z", "a"] = "z",
+        cuda: tuple[str, str] | None = None,
     ) -> None:
         if not isinstance(name, str) or not name:
             raise InputError(f"an activation's name must be a non-empty string, got {name!r}.")
@@ -63,6 +68,11 @@ class Activation:
             checks.function(given, 2, f"the {role} of activation {name!r}", "lambda z, xp: xp.tanh(z)")
         self.name = name
         self.derivative_of = checks.one_of(derivative_of, ("z", "a"), "derivative_of")
+        if cuda is not None and not (len(cuda) == 2 and all(isinstance(e, str) and "\n" not in e for e in cuda)):
+            raise InputError(
+                f"cuda of activation {name!r} must be two expressions such as ('z * z', 'REAL(2) * z'), got {cuda!r}."
+            )
+        self.cuda = cuda
         self._function = function
         self._derivative = derivative
 
@@ -104,8 +114,12 @@ class Activation:
 class _BuiltIn(Activation):
     """A built-in elementwise activation: f' comes from a, and there are in-place forms."""
 
+    cuda_function: str
+    cuda_derivative: str
+
     def __init__(self) -> None:
-        super().__init__(type(self).__name__.lower(), self.function, self.derivative, derivative_of="a")
+        cuda = (self.cuda_function, self.cuda_derivative)
+        super().__init__(type(self).__name__.lower(), self.function, self.derivative, derivative_of="a", cuda=cuda)
 
     def function(self, z: Array, xp: Namespace) -> Array:
         raise NotImplementedError
@@ -125,6 +139,8 @@ class Sigmoid(_BuiltIn):
     """The logistic function 1 / (1 + exp(-z)), in the form that can not overflow."""
 
     range = (0.0, 1.0)
+    cuda_function = "REAL(0.5) * tanh(REAL(0.5) * z) + REAL(0.5)"
+    cuda_derivative = "a * (REAL(1) - a)"
 
     def function(self, z: Array, xp: Namespace) -> Array:
         return 0.5 * xp.tanh(0.5 * z) + 0.5
@@ -146,6 +162,9 @@ class Sigmoid(_BuiltIn):
 class Tanh(_BuiltIn):
     """The hyperbolic tangent."""
 
+    cuda_function = "tanh(z)"
+    cuda_derivative = "REAL(1) - a * a"
+
     def function(self, z: Array, xp: Namespace) -> Array:
         return xp.tanh(z)
 
@@ -163,6 +182,9 @@ class Tanh(_BuiltIn):
 class ReLU(_BuiltIn):
     """The rectified linear unit max(0, z), with f'(0) = 0."""
 
+    cuda_function = "z < REAL(0) ? REAL(0) : z"
+    cuda_derivative = "a > REAL(0) ? REAL(1) : a"
+
     def function(self, z: Array, xp: Namespace) -> Array:
         return xp.where(z < 0, xp.zeros_like(z), z)  # lets NaN through, so that it is noticed
 
@@ -178,6 +200,9 @@ class ReLU(_BuiltIn):
 
 class Linear(_BuiltIn):
     """The identity, a = z."""
+
+    cuda_function = "z"
+    cuda_derivative = "REAL(1)"
 
     def function(self, z: Array, xp: Namespace) -> Array:
         return z
@@ -200,6 +225,7 @@ class Softmax(Activation):
     elementwise = False
     needs_z = False
     range = (0.0, 1.0)
+    cuda = None  # a layer's softmax has kernels of its own
 
     def __init__(self) -> None:
         self.name = "softmax"
@@ -225,6 +251,7 @@ class Mixed(Activation):
     """
 
     name = "mixed"
+    cuda = None
 
     def __init__(self, default: str | Activation, neurons: Mapping[int, str | Activation]) -> None:
         self.default = get(default)

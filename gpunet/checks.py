@@ -69,12 +69,15 @@ def real_array(x: Any, what: str, text_advice: str = "") -> npt.NDArray[Any]:
     try:
         array = np.asarray(x)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; arrays on another device, by library
-        raise InputError(f"{what} can not be read as an array of numbers: {error}") from error
+        raise InputError(f"{what} can not be read as an array of numbers: {str(error).rstrip('.')}.") from error
     if array.dtype == object:  # such as a table's mixed columns
+        odd = [v for v in array.flat if v is None or isinstance(v, str | bytes)]
+        if odd:
+            raise InputError(f"{what} must hold numbers only, got {odd[0]!r:.60}.{text_advice}")
         try:
             array = array.astype(np.float64)
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"{what} must hold numbers only: {error}.{text_advice}") from error
+            raise InputError(f"{what} must hold numbers only: {str(error).rstrip('.')}.{text_advice}") from error
     if array.dtype.kind not in "biuf":
         advice = text_advice if array.dtype.kind in "US" else ""
         raise InputError(f"{what} must hold real numbers, got dtype {array.dtype}.{advice}")

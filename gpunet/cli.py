@@ -1,10 +1,12 @@
-"""The command line: gpunet train | evaluate | predict | doctor.
+"""The command line: gpunet train | evaluate | predict | doctor | parity.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 """
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
 import logging
 import secrets
@@ -16,16 +18,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from gpunet import cli_data, model_file, reports
+from gpunet import cli_data, model_file, parity_report, reports
 from gpunet.config import config, show_config
 from gpunet.datasets import Dataset
 from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
 from gpunet.network import Network
-from gpunet.training.history import Epoch
+from gpunet.parity import compare
 from gpunet.training.metrics import to_classes
 from gpunet.version import __version__
 
@@ -35,6 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train fully connected networks by backpropagation.",
 )
+
+_DEFAULT_MODEL = "gpunet-model.safetensors"
 
 Data = Annotated[
     Path | None,
@@ -119,19 +124,14 @@ def train(
     network.metadata = {
         "classes": list(dataset.classes or map(str, range(network.sizes[-1]))),
         "target": dataset.target,
+        "features": None if dataset.features is None else list(dataset.features),
     }
-    path = _free_name() if output is None else output.expanduser()
-    _check_writable(path, network)
+    path = None if output is None else output.expanduser()
+    _check_writable(path, network, dataset_files=[p for p in (data, test) if p is not None])
 
     report = reports.choose(as_json)
     started = time.perf_counter()
-    finished: list[Epoch] = []
-
-    def on_epoch(epoch: Epoch) -> None:
-        finished.append(epoch)
-        report.epoch(epoch)
-
-    with report:
+    with report, _first_interrupt_only():
         try:
             report.start(
                 {
@@ -151,30 +151,29 @@ def train(
                     "backend": network.backend,
                 }
             )
-            network.fit(
+            history = network.fit(
                 dataset.X,
                 dataset.y,
                 epochs=epochs,
                 batch_size=batch_size,
                 eta=eta,
                 validation_data=(dataset.X_test, dataset.y_test),
-                on_epoch=on_epoch,
+                on_epoch=report.epoch,
                 on_progress=report.progress,
             )
         except (KeyboardInterrupt, DivergenceError, DeviceError, OSError) as error:
-            saved = _save(network, path) if finished else None
+            kept = _save_what_is_done(network, path)
             if not isinstance(error, KeyboardInterrupt):
+                if kept:
+                    print(f"note: {kept}", file=sys.stderr)
                 raise
-            what = (
-                f"the model of epoch {finished[-1].epoch} is in {saved}" if saved else "before the first epoch's end"
-            )
-            print(f"interrupted; {what}", file=sys.stderr)
+            print(f"interrupted; {kept or 'before the first epoch was done'}", file=sys.stderr)
             raise typer.Exit(130) from None
         saved = _save(network, path)
         report.end(
             {
-                "accuracy": finished[-1].validation_score,
-                "cost": finished[-1].cost,
+                "accuracy": history.epochs[-1].validation_score,
+                "cost": history.epochs[-1].cost,
                 "epochs": epochs,
                 "device": network.device,
                 "backend": network.backend,
@@ -231,6 +230,37 @@ def doctor(as_json: AsJson = False) -> None:
         show_config()
 
 
+@app.command()
+def parity(
+    device: Annotated[str, typer.Option(help="cuda, cuda:N, cpu, torch or array_api_strict.")] = "cuda",
+    against: Annotated[str, typer.Option(help="What it is compared with.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, float64 or all.")] = "all",
+    details: Annotated[bool, typer.Option("--details", help="A line for every input.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw the error along the trainings into this file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two backends, verb by verb and along trainings, to see that they compute the same."""
+    if plot is not None:
+        with _usage():
+            parity_report.check_plot(plot)
+    with _usage(), Console(stderr=True).status("comparing"):
+        report = compare(
+            _by_name(device),
+            _by_name(against),
+            dtype=dtype,
+            on_result=parity_report.json_result if as_json else None,
+        )
+    if as_json:
+        facts = {"device": report.device, "against": report.against, "passed": report.passed}
+        parity_report.json_line("verdict", {**facts, "text": report.verdict()})
+    else:
+        parity_report.show(report, details)
+    if plot is not None:
+        parity_report.plot(report, plot)
+    if not report.passed:
+        raise typer.Exit(1)
+
+
 # -- Options and files -----------------------------------------------------------------------------------------
 
 
@@ -241,6 +271,16 @@ def _usage() -> Iterator[None]:
         yield
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _by_name(device: str) -> Any:
+    """Return the array library of that name, or the device's name itself."""
+    if device not in ("torch", "array_api_strict"):
+        return device
+    try:
+        return importlib.import_module(device)
+    except ImportError as error:
+        raise DeviceError(f"device {device!r} can not be used: {error}") from error
 
 
 def _layers(layers: str | None, dataset: Dataset) -> list[int]:
@@ -261,20 +301,17 @@ def _layers(layers: str | None, dataset: Dataset) -> list[int]:
     return sizes
 
 
-def _free_name() -> Path:
-    path, number = Path("gpunet-model.safetensors"), 1
-    while path.exists():
-        number += 1
-        path = Path(f"gpunet-model-{number}.safetensors")
-    return path
-
-
-def _check_writable(path: Path, network: Network) -> None:
-    """Fail before the training, not after it, if the model can not be written."""
-    try:
-        model_file.check_replaceable(path)
-    except OSError as error:
-        raise typer.BadParameter(f"--output {path}: {error.strerror}.") from error
+def _check_writable(path: Path | None, network: Network, dataset_files: list[Path]) -> None:
+    """Fail before the training, not after it, if the model can not be written or would replace something else."""
+    if path is None:
+        path = Path(_DEFAULT_MODEL).absolute()
+    else:
+        try:
+            model_file.check_replaceable(path)
+        except OSError as error:
+            raise typer.BadParameter(f"--output {path}: {error.strerror}.") from error
+        if any(path.exists() and file.exists() and path.samefile(file) for file in dataset_files):
+            raise typer.BadParameter(f"--output {path} is the data; name another file.")
     trial = path.resolve().with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.trial")
     try:
         network.save(trial)
@@ -283,22 +320,57 @@ def _check_writable(path: Path, network: Network) -> None:
     trial.unlink()
 
 
-def _save(network: Network, path: Path) -> Path:
+def _save_what_is_done(network: Network, path: Path | None) -> str | None:
+    """Save the model of the last whole epoch, if there is one, and say so."""
+    if network.history is None or not network.history.epochs:
+        return None
+    return f"the model of epoch {network.history.epochs[-1].epoch} is in {_save(network, path)}"
+
+
+def _save(network: Network, path: Path | None) -> Path:
     """Save the model; where that fails, into the folder for temporary files, so that no training is lost."""
-    with _interrupts_ignored():
-        try:
-            network.save(path)
-        except OSError as error:
-            rescue = Path(tempfile.mkdtemp(prefix="gpunet-")) / path.name
-            network.save(rescue)
-            raise InputError(f"{path} could not be written ({error}); the model is in {rescue} instead.") from error
+    try:
+        if path is None:
+            return _save_under_free_name(network)
+        network.save(path)
+    except OSError as error:
+        rescue = Path(tempfile.mkdtemp(prefix="gpunet-")) / (path or Path(_DEFAULT_MODEL)).name
+        network.save(rescue)
+        raise InputError(
+            f"{path or _DEFAULT_MODEL} could not be written ({error}); the model is in {rescue} instead."
+        ) from error
     return path
 
 
+def _save_under_free_name(network: Network) -> Path:
+    """Save the model under the default name, numbered if that is taken, also by a training that runs beside."""
+    default = Path(_DEFAULT_MODEL)
+    part = Path(f".{default.name}.{secrets.token_hex(4)}.part")
+    network.save(part)
+    try:
+        for number in itertools.count(1):
+            path = default if number == 1 else Path(f"{default.stem}-{number}{default.suffix}")
+            try:
+                with path.open("xb"):  # takes the name, or finds it taken
+                    pass
+            except FileExistsError:
+                continue
+            part.replace(path)
+            return path
+    finally:
+        part.unlink(missing_ok=True)
+    raise AssertionError("counted to the end")
+
+
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Let a second Ctrl-C not stop the saving that the first one asked for."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _first_interrupt_only() -> Iterator[None]:
+    """Let the first Ctrl-C stop the training, and no further one stop the saving that it asks for."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.default_int_handler(number, frame)
+
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,13 +24,15 @@ def to_train(data: Path | None, target: str | None, test: Path | None, holdout: 
     dataset = _book_mnist() if data is None else datasets.load(data, target=target)
     if dataset.y is None:
         raise InputError(f"{dataset.name} has no labels to learn; name their column with --target.")
+    dataset = _without_gaps(dataset)
     if dataset.n_classes < 2:
         raise InputError(f"{dataset.name} has one class only; there is nothing to tell apart.")
-    if dataset.n_classes > max(2, len(dataset.X) // 2):
+    if dataset.n_classes > max(10, len(dataset.X) // 4):
         raise InputError(
             f"{dataset.name} has {dataset.n_classes} classes for {len(dataset.X)} examples. If the target is a "
             "number to predict, train from Python: Network(..., output_activation='linear').fit(X, y)."
         )
+    assert dataset.y is not None
     if test is not None:
         other = datasets.load(test, target=target)
         if other.y is None:
@@ -61,23 +64,39 @@ def to_predict(network: Network, data: Path, target: str | None) -> npt.NDArray[
 
 
 def _for_model(network: Network, data: Path | None, target: str | None) -> tuple[Dataset, npt.NDArray[Any]]:
-    """Return the data and the inputs to use; a CSV column that the model was trained to tell is its target."""
-    dataset = datasets.mnist() if data is None else _load(data, target, network.metadata.get("target"))
+    """Return the data and the inputs to use, in the form that the model was trained on."""
+    dataset = datasets.mnist() if data is None else _load(network, data, target)
     X = dataset.X if dataset.X_test is None else dataset.X_test
     if X.shape[1] != network.sizes[0]:
         raise InputError(
             f"{dataset.name} has {X.shape[1]} inputs an example, the model takes {network.sizes[0]}. If one column "
             "holds the labels, name it with --target."
         )
+    if (dataset.input_scale == 1.0) != (network.input_scale == 1.0):
+        raise InputError(
+            f"{dataset.name} has inputs of {X.dtype}, but the model was trained on inputs that are multiplied by "
+            f"{network.input_scale:g}; give it data of the same form (uint8 pixels, or numbers already scaled)."
+        )
+    trained_on = network.metadata.get("features")
+    if trained_on and dataset.features and list(dataset.features) != trained_on:
+        if sorted(dataset.features) != sorted(trained_on):
+            odd = sorted(set(trained_on) ^ set(dataset.features))
+            raise InputError(
+                f"{dataset.name} has other columns than the model was trained on; they differ in "
+                f"{', '.join(map(repr, odd[:6]))}."
+            )
+        X = X[:, [dataset.features.index(name) for name in trained_on]]
     return dataset, X
 
 
-def _load(data: Path, target: str | None, trained_on: Any) -> Dataset:
+def _load(network: Network, data: Path, target: str | None) -> Dataset:
+    """Read the data; a CSV that has the column that the model was trained to tell has it as its target."""
+    trained_on = network.metadata.get("target")
     if target is None and isinstance(trained_on, str) and ".csv" in data.suffixes:
-        try:
-            return datasets.load(data, target=trained_on)
-        except InputError:  # there is no such column
-            pass
+        with contextlib.suppress(InputError):  # no such column, or it holds no labels here
+            dataset = datasets.load(data, target=trained_on)
+            if dataset.X.shape[1] == network.sizes[0]:
+                return dataset
     return datasets.load(data, target=target)
 
 
@@ -96,6 +115,19 @@ def _book_mnist() -> Dataset:
     full = datasets.mnist()
     assert full.y is not None
     return dataclasses.replace(full, X=full.X[:_BOOK_TRAINING], y=full.y[:_BOOK_TRAINING])
+
+
+def _without_gaps(dataset: Dataset) -> Dataset:
+    """Return the data with its labels numbered from 0 without gaps, the numbers that they were as their names."""
+    assert dataset.y is not None
+    present, y = np.unique(dataset.y, return_inverse=True)
+    if dataset.classes is not None or len(present) == dataset.n_classes:
+        return dataset
+    known = dataclasses.replace(dataset, y=y, classes=tuple(map(str, present)), y_test=None)
+    if dataset.y_test is None or dataset.X_test is None:
+        return known
+    y_test = _numbered_as(known.classes or (), dataclasses.replace(dataset, y=dataset.y_test, y_test=None))
+    return dataclasses.replace(known, y_test=y_test)
 
 
 def _split(dataset: Dataset, y: npt.NDArray[np.int64], n_test: int, seed: int) -> Dataset:

@@ -36,6 +36,8 @@ class Cost:
     ... )
     """
 
+    #: The cost of one output as a CUDA C++ expression in a and y, if it is a sum over outputs and has one.
+    cuda: str | None = None
     #: Names of the built-in output activations it is meant for; None: all.
     outputs: tuple[str, ...] | None = None
 
@@ -89,6 +91,10 @@ class Cost:
         if total is not None:
             total += xp.sum(self.value(a, y, xp), dtype=total.dtype)
 
+    def cuda_delta(self, activation: Activation) -> str | None:
+        """Return BP1 of one output as a CUDA C++ expression in a, y and F_PRIME(s), or None if there is none."""
+        return None
+
     def check_output(self, activation: Activation) -> None:
         """Refuse a built-in output activation whose values this cost is not meant for."""
         if self.outputs is None or activation.name in self.outputs:
@@ -113,6 +119,8 @@ class Cost:
 class Quadratic(Cost):
     """C = 1/2 ||a - y||^2, equation (27)."""
 
+    cuda = "REAL(0.5) * (a - y) * (a - y)"
+
     def __init__(self) -> None:
         super().__init__("quadratic", self._half_square, self._difference)
 
@@ -121,6 +129,9 @@ class Quadratic(Cost):
 
     def _difference(self, a: Array, y: Array, xp: Namespace) -> Array:
         return a - y
+
+    def cuda_delta(self, activation: Activation) -> str | None:
+        return "(a - y) * F_PRIME(s)" if activation.cuda else None
 
     def output_error_into(
         self,
@@ -144,6 +155,7 @@ class CrossEntropy(Cost):
     """C = -sum_j y_j ln a_j + (1 - y_j) ln(1 - a_j), equation (63): each output a yes or no of its own."""
 
     outputs = ("sigmoid",)
+    cuda = "-(y * log(a < TINY ? TINY : a) + (REAL(1) - y) * log(REAL(1) - a < TINY ? TINY : REAL(1) - a))"
 
     def __init__(self) -> None:
         super().__init__("cross-entropy", self._log_loss, self._slope)
@@ -153,6 +165,9 @@ class CrossEntropy(Cost):
 
     def _slope(self, a: Array, y: Array, xp: Namespace) -> Array:
         return (a - y) / _at_least_tiny(a * (1 - a), xp)
+
+    def cuda_delta(self, activation: Activation) -> str | None:
+        return "a - y" if isinstance(activation, Sigmoid) else None
 
     def output_error(self, activation: Activation, z: Array, a: Array, y: Array, xp: Namespace) -> Array:
         if isinstance(activation, Sigmoid):

@@ -55,6 +55,9 @@ def write(path: str | os.PathLike[str], model: SavedModel) -> None:
     """
     path = Path(path)
     description = {name: getattr(model, name) for name in _FIELDS}
+    for name, is_valid in _FIELDS.items():
+        if not is_valid(description[name]):
+            raise InputError(f"the network's {name} can not be saved: {description[name]!r:.60}.")
     try:
         text = json.dumps({"version": VERSION, **description}, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
@@ -80,6 +83,10 @@ def check_replaceable(path: Path) -> None:
     ------
     OSError
     """
+    try:
+        path.resolve()
+    except RuntimeError:  # Python before 3.13
+        raise OSError(errno.ELOOP, "is a link that leads back to itself", str(path)) from None
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "is a folder; name a file in it", str(path))
     if path.exists() and not path.is_file():
@@ -124,7 +131,7 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileFormatError(f"{path}: there is no such file.")
+        raise FileFormatError(f"{path}: {'not a regular file' if path.exists() else 'there is no such file'}.")
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("gpunet")

@@ -149,7 +149,6 @@ class Network:
         """Make this a network of `model`, whose parameters are still to be set."""
         self._model, self._rng = model, rng
         self._scale_was_given = True
-        self.sizes, self.num_layers, self.dtype = list(model.sizes), len(model.sizes), model.dtype
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
         self.task = "classification" if model.activations[-1].range == (0.0, 1.0) else "regression"
@@ -159,6 +158,21 @@ class Network:
         return f"Network({self.sizes}, {names}, {self.cost.name}, {self.dtype}, {self.backend})"
 
     # -- What it is made of ------------------------------------------------------------------------------------
+
+    @property
+    def sizes(self) -> list[int]:
+        """Neurons in each layer, the input first."""
+        return list(self._model.sizes)
+
+    @property
+    def num_layers(self) -> int:
+        """The number of layers, the input among them."""
+        return len(self._model.sizes)
+
+    @property
+    def dtype(self) -> str:
+        """The type in which everything is computed, "float32" or "float64"."""
+        return self._model.dtype
 
     @property
     def weights(self) -> LayerArrays:
@@ -346,10 +360,7 @@ class Network:
                 else:
                     print(f"Epoch {epoch.epoch}: {self.evaluate(test_data)} / {len(test_data)}", flush=True)
 
-            sgd = self._sgd(X, Y, m, eta)
-            self.task = task
-            self.history = History(self.device, self.backend, eta, sgd.batch_size)
-            loop.run(sgd, epochs, self.history, on_epoch=report)
+            self._train(self._sgd(X, Y, m, eta), task, epochs, None, report, None)
 
     def evaluate(self, test_data: Any) -> int:
         """Return for how many of the pairs (x, y) the largest output is the right one.
@@ -418,12 +429,8 @@ class Network:
         with self._on_device("the training"):
             X, Y, task = self._rows(X, y, "X", "y")
             self._note_large_inputs(X)
-            validation = None if validation_data is None else self._validation(validation_data)
-            sgd = self._sgd(X, Y, batch_size, eta)
-            self.task = task
-            self.history = History(self.device, self.backend, eta, sgd.batch_size)
-            loop.run(sgd, epochs, self.history, validation, on_epoch, on_progress)
-        return self.history
+            validation = None if validation_data is None else self._validation(validation_data, task)
+            return self._train(self._sgd(X, Y, batch_size, eta), task, epochs, validation, on_epoch, on_progress)
 
     def outputs(self, X: Any) -> npt.NDArray[Any]:
         """Return the output activations for rows X, (m, n_in) -> (m, n_out)."""
@@ -431,20 +438,26 @@ class Network:
             return outputs(self._model, arrays.rows(self._model.ops, X, self.sizes[0], self.dtype))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Return the class of each row of X, shape (m,); for regression the outputs, (m, n_out).
+        """Return the class of each row of X, shape (m,); for regression the outputs, (m, n_out), of one output (m,).
 
         `task` says which. The last training's targets decide it: labels and one-hot rows are classes, as are 0 and 1
         for a single sigmoid output; everything else is regression. Before any training, sigmoid and softmax outputs
         are taken for classes.
         """
         a = self.outputs(X)
-        return metrics.to_classes(a) if self.task == "classification" else a
+        if self.task == "classification":
+            return metrics.to_classes(a)
+        return a[:, 0] if a.shape[1] == 1 else a
 
     def score(self, X: Any, y: Any) -> float:
-        """Return the accuracy on rows X, if y are classes (see `predict`); else R^2, the mean over the outputs."""
+        """Return the accuracy on rows X with classes y; for regression (see `predict`) R^2, the mean over outputs.
+
+        y that are neither labels nor one-hot rows are scored by R^2 in any case.
+        """
         with self._on_device("the examples"):
             X, Y, task = self._rows(X, y, "X", "y")
-            return metrics.BY_TASK[task](outputs(self._model, X), self._model.ops.to_numpy(Y))
+            metric = metrics.BY_TASK[self._task_of_score(y, task)]
+            return metric(outputs(self._model, X), self._model.ops.to_numpy(Y))
 
     def default_eta(self) -> float:
         """Return the learning rate that `fit` takes if none is given."""
@@ -464,6 +477,8 @@ class Network:
         ------
         OSError
             If the file can not be written: no such folder, no space left, ...
+        InputError
+            If it could not be read back: metadata that JSON can not hold, parameters that are not finite.
         """
         saved = model_file.SavedModel(
             sizes=self.sizes,
@@ -514,7 +529,7 @@ class Network:
             cost.check_output(by_layer[-1])
             scale = architecture.input_scale(saved.input_scale, saved.dtype)
         except InputError as error:
-            raise FileFormatError(f"{path}: {error} Those of your own go into load(..., custom=[...]).") from error
+            raise FileFormatError(f"{path}: {error}{_custom_hint(saved, functions, own_costs)}") from error
         network = cls.__new__(cls)
         with _memory_explained(f"a network of sizes {saved.sizes} in {saved.dtype}"):
             network._set_up(Model(ops, saved.sizes, by_layer, cost, saved.dtype, scale), rng)
@@ -563,13 +578,41 @@ class Network:
         n_out, output = self.sizes[-1], self.activations[-1]
         return X, *targets.targets(self._model.ops, y, len(y), n_out, self.dtype, output, f"the y of {what}")
 
-    def _validation(self, data: Any) -> loop.Validation:
+    def _train(
+        self,
+        sgd: MiniBatchSGD,
+        task: str,
+        epochs: int,
+        validation: loop.Validation | None,
+        on_epoch: Callable[[Epoch], object] | None,
+        on_progress: Progress | None,
+    ) -> History:
+        """Run the epochs; where not one is kept, task and history stay as they were."""
+        before = self.task, self.history
+        self.task, self.history = task, History(self.device, self.backend, sgd.eta, sgd.batch_size)
+        try:
+            loop.run(sgd, epochs, self.history, validation, on_epoch, on_progress)
+        finally:
+            history = self.history
+            if not history.epochs:
+                self.task, self.history = before
+        return history
+
+    def _task_of_score(self, y: Any, task: str) -> str:
+        """Return the task that y, which looks like one for `task`, is scored for."""
+        are_labels = getattr(y, "ndim", np.ndim(y)) == 1 and self.sizes[-1] > 1
+        # A regression network's y may look like classes in a small part of the data: its own task decides.
+        return "regression" if self.task == "regression" and not are_labels else task
+
+    def _validation(self, data: Any, trained_for: str) -> loop.Validation:
         try:
             X, y = data
         except (TypeError, ValueError):
             raise InputError("validation_data must be a pair (X, y).") from None
         X, Y, task = self._rows(X, y, "validation_data[0]", "validation_data[1]")
-        return loop.Validation(X, self._model.ops.to_numpy(Y), metrics.BY_TASK[task])
+        if trained_for == "classification" and task == "regression":
+            raise InputError("validation_data[1] must be labels or one-hot rows, as y is.")
+        return loop.Validation(X, self._model.ops.to_numpy(Y), metrics.BY_TASK[trained_for])
 
     def _note_large_inputs(self, X: Array) -> None:
         xp = self._model.ops.xp
@@ -622,6 +665,13 @@ def _by_name(custom: Any) -> tuple[dict[str, Activation], dict[str, Cost]]:
         if known.setdefault(own.name, own) is not own:
             raise InputError(f"custom has two of the name {own.name!r}.")
     return functions, own_costs
+
+
+def _custom_hint(saved: model_file.SavedModel, functions: Any, own_costs: Any) -> str:
+    """Return what to do if a model names an activation or cost that nobody knows here."""
+    known = {*activation_functions.BUILT_IN, *functions, *costs.BUILT_IN, *own_costs}
+    names = [name for name in [*saved.activations, saved.cost] if isinstance(name, str)]
+    return "" if known.issuperset(names) else " One of your own goes into load(..., custom=[...])."
 
 
 @contextmanager

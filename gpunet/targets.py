@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet import arrays, checks
-from gpunet.activations import Activation
+from gpunet.activations import Activation, Softmax
 from gpunet.backends import Array, Backend
 from gpunet.errors import InputError
 
@@ -25,9 +25,10 @@ def targets(
     One-hot rows are classes, as are 0 and 1 for one output between 0 and 1; all else are numbers to predict.
     """
     y = arrays.numeric(ops, y, what, _TEXT_ADVICE)
-    length = y.shape[0] if y.ndim else 1
-    if y.ndim == 0 or length != m:
-        raise InputError(f"{what} has {length} entries for {m} examples; one is needed for each.")
+    if y.ndim == 0:
+        raise InputError(f"{what} must have an entry for each of the {m} examples, got a single number.")
+    if y.shape[0] != m:
+        raise InputError(f"{what} has {y.shape[0]} entries for {m} examples; one is needed for each.")
     if y.ndim == 1 and n_out > 1:
         on_host = ops.to_numpy(y) if not isinstance(y, np.ndarray) else y
         return ops.asarray(one_hot(labels(on_host, n_out, what), n_out)), "classification"
@@ -51,7 +52,20 @@ def targets(
         f"{output.name} outputs lie between {low:g} and {high:g}. For numbers to predict take "
         f"output_activation='linear' and the quadratic cost; for classes, {fit}.",
     )
+    if isinstance(output, Softmax):
+        _check_sums(ops, y, what)
     return arrays.to_device(ops, y, dtype), _task(ops, y, n_out, output)
+
+
+def _check_sums(ops: Backend, y: Any, what: str) -> None:
+    host = np.asarray(y if isinstance(y, np.ndarray) else ops.to_numpy(y))
+    sums = host.sum(axis=1, dtype=np.float64)
+    off = np.flatnonzero(~(np.abs(sums - 1) < 1e-3))
+    if off.size:
+        raise InputError(
+            f"row {off[0]} of {what} adds up to {sums[off[0]]:g}, but softmax outputs are probabilities that add up "
+            "to 1. Several classes at once: sigmoid outputs and the cross-entropy cost."
+        )
 
 
 def labels(y: npt.NDArray[Any], n_out: int, what: str) -> npt.NDArray[np.int64]:
@@ -63,8 +77,8 @@ def labels(y: npt.NDArray[Any], n_out: int, what: str) -> npt.NDArray[np.int64]:
             advice = f"For targets that are not classes, give {what} the shape (examples, {n_out})."
         else:
             advice = (
-                f"Labels of other values: y = numpy.unique({what}, return_inverse=True)[1]; more classes: a larger "
-                "last size."
+                "Labels of other values: classes, y = numpy.unique(y, return_inverse=True), before "
+                "they are split; more classes: a larger last size."
             )
         raise InputError(
             f"{what} has the label {bad}, but the network's {n_out} outputs take whole numbers from 0 to "
@@ -112,7 +126,12 @@ def as_list(pairs: Any, what: str) -> list[Any]:
 
 def _stack(vectors: Iterable[Any], what: str) -> npt.NDArray[Any]:
     """Return vectors of shape (n,) or (n, 1) as the rows of a matrix (m, n)."""
-    flat = [checks.real_array(v, what).reshape(-1) for v in vectors]
+    flat = []
+    for v in vectors:
+        array = checks.real_array(v, what)
+        if array.size != max(array.shape, default=1) or array.ndim > 2 or array.shape[1:] not in ((), (1,)):
+            raise InputError(f"{what} must be vectors of shape (n,) or (n, 1), got one of shape {array.shape}.")
+        flat.append(array.reshape(-1))
     odd = next((v for v in flat if v.shape != flat[0].shape), None)
     if odd is not None:
         raise InputError(f"{what} differ in length: {len(flat[0])} and {len(odd)}.")

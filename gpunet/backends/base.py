@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from gpunet.activations import Activation
@@ -30,6 +31,8 @@ class Backend(ABC):
     device: str
     #: The Array API namespace of its arrays.
     xp: Any
+    #: Into how many numbers `output_error` may spread the cost that it adds up.
+    total_slots = 1
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -57,6 +60,10 @@ class Backend(ABC):
     def empty(self, shape: tuple[int, ...], dtype: str) -> Array:
         """Return an uninitialised C-ordered array on the device."""
 
+    def new_total(self) -> Array:
+        """Return `total_slots` float64 zeros, whose sum `output_error` adds costs to."""
+        return self.asarray(np.zeros(self.total_slots))
+
     @abstractmethod
     def copy(self, x: Array, out: Array) -> Array:
         """Out = x."""
@@ -83,7 +90,7 @@ class Backend(ABC):
         out: Array,
         total: Array | None = None,
     ) -> Array:
-        """Out = dC/da * f'(z), BP1. With `total`, an array of one float64, the batch's cost is added to it."""
+        """Out = dC/da * f'(z), BP1. With `total` (see `new_total`), the batch's cost is added to it."""
 
     @abstractmethod
     def hadamard_prime(self, g: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:

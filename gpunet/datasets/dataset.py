@@ -30,6 +30,8 @@ class Dataset:
         The labels' original names, index to name, where they were mapped.
     target : str or None
         Name of the column that the labels came from.
+    features : tuple of str or None
+        Names of the inputs' columns, where the data has a header.
     input_scale : float
         What the inputs are to be multiplied with: 1/256 for uint8 pixels, else 1.
     name : str
@@ -44,6 +46,7 @@ class Dataset:
     target: str | None = None
     input_scale: float = 1.0
     name: str = "data"
+    features: tuple[str, ...] | None = None
 
     @property
     def n_classes(self) -> int:
@@ -67,6 +70,7 @@ def assemble(
     *,
     classes: tuple[str, ...] | None = None,
     target: str | None = None,
+    features: tuple[str, ...] | None = None,
 ) -> Dataset:
     """Make a `Dataset` of checked arrays whose training and test part agree.
 
@@ -89,4 +93,4 @@ def assemble(
         common = np.result_type(X, X_test)
         X, X_test = X.astype(common, copy=False), X_test.astype(common, copy=False)
     scale = PIXEL_SCALE if X.dtype == np.uint8 else 1.0
-    return Dataset(X, y, X_test, y_test, classes, target, scale, name)
+    return Dataset(X, y, X_test, y_test, classes, target, scale, name, features)

@@ -67,11 +67,13 @@ def read(path: Path, target: str | int | None = None, max_bytes: int | None = No
             raise InputError(f"{path}: its one column is the target; expected feature columns beside it.")
         features, labels = _split(table, column)
         X = as_inputs(features, str(path))
+        header = table.header
+        names = None if header is None else tuple(n for i, n in enumerate(header) if i != column)
         if labels is None or column is None:
-            return assemble(path.name, X, None)
+            return assemble(path.name, X, None, features=names)
         y, classes = labels
         name = table.header[column] if table.header is not None else str(column)
-        return assemble(path.name, X, y, classes=classes, target=name)
+        return assemble(path.name, X, y, classes=classes, target=name, features=names)
 
 
 @contextmanager

@@ -16,9 +16,27 @@ _CHUNK_NUMBERS = 2**22
 
 
 def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
-    """Return a^L for each row of X, which lies on the device: (N, n_in) -> (N, n_out) in the host's memory."""
+    """Return a^L for each row of X, which lies on the device: (N, n_in) -> (N, n_out) in the host's memory.
+
+    Where the device's memory does not hold a chunk's activations, smaller chunks are tried.
+
+    Raises
+    ------
+    MemoryError
+        If it does not hold those of a single example.
+    """
+    chunk = max(1, min(X.shape[0], _CHUNK_NUMBERS // sum(model.sizes)))
+    while True:
+        try:
+            return _by_chunks(model, X, chunk)
+        except MemoryError:
+            if chunk == 1:
+                raise
+            chunk = max(1, chunk // 4)
+
+
+def _by_chunks(model: Model, X: Array, chunk: int) -> npt.NDArray[Any]:
     ops, n = model.ops, X.shape[0]
-    chunk = max(1, min(n, _CHUNK_NUMBERS // sum(model.sizes)))
     result = np.empty((n, model.sizes[-1]), dtype=model.dtype)
     rows = ops.asarray(np.arange(n))
     work = None

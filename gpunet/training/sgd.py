@@ -43,7 +43,7 @@ class MiniBatchSGD:
         self.n = X.shape[0]
         self._parameters = model.parameters.pairs()
         self._workspaces: dict[int, Workspace] = {}
-        self._total = model.ops.asarray(np.zeros(1))
+        self._total = model.ops.new_total()
 
     def run_epoch(self, on_progress: Progress | None = None) -> float:
         """Train on every example once; return the mean cost, NaN or infinite if it diverged."""
@@ -57,7 +57,7 @@ class MiniBatchSGD:
             if on_progress is not None and time.perf_counter() > due:
                 on_progress(stop)
                 due = time.perf_counter() + _PROGRESS_SECONDS
-        return float(ops.to_numpy(self._total)[0] / n)
+        return float(ops.to_numpy(self._total).sum() / n)
 
     def step(self, index: Array) -> None:
         """Take one step of gradient descent on the examples of these rows."""

@@ -8,12 +8,12 @@ What it can not show: that cuBLAS, CUDA and the real CuPy do what is imitated he
 """
 
 import importlib.abc
-import re
 import sys
 import types
 from contextlib import contextmanager
 
 import numpy as np
+import simulator
 
 #: What a test sets to make the machine fail; `install` gives every test a fresh one.
 STATE = None
@@ -361,41 +361,43 @@ FUNCTIONS = (
 
 # -- Kernels ----------------------------------------------------------------------------------------------------
 
-_C_TYPES = {"float": np.float32, "double": np.float64, "int": np.int32}
-
 
 class RawKernel:
-    """Runs the probe, y = a x + y: its source is checked against how it is launched."""
+    """Runs the kernel in the simulator: its text, and how it is launched, are checked as nothing else does it."""
+
+    order = "ascending"  # of a block's threads, and of the blocks; a test sets the other one here
+    sanitize = False  # run each launch twice, to find every read outside an array
 
     def __init__(self, code, name, options=(), backend="nvrtc", **others):
-        self.code, self.name = code, name
+        assert isinstance(options, tuple), f"options is a tuple, got {type(options)}"
+        self.code, self.name, self.options = code, name, options
+        self._kernel = None
 
-    def __call__(self, grid, block, args, *, shared_mem=0):
+    def compile(self, log_stream=None):
         if STATE.compile_error is not None:
             raise STATE.compile_error
-        found = re.search(rf'extern "C" __global__ void {self.name}\(([^)]*)\)', self.code)
-        if found is None:
-            raise CUDARuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {self.name}")
-        parameters = [p.strip() for p in found[1].split(",")]
-        assert len(parameters) == len(args), f"{self.name} takes {parameters}, got {len(args)} arguments"
-        for parameter, arg in zip(parameters, args, strict=True):
-            c_type, pointer = re.fullmatch(r"(?:const )?(\w+)\s*(\*?)\s*(?:const )?\w+", parameter).groups()
-            if pointer:
-                assert isinstance(arg, ndarray), f"{parameter} is a pointer, got {type(arg)}"
-                assert arg.dtype == _C_TYPES[c_type], f"{parameter}: got {arg.dtype}"
-                assert arg.flags.c_contiguous, f"{parameter}: RawKernel ignores strides"
-                _host(arg)
-            else:  # CuPy passes an argument of another size on as it is, and the kernel reads garbage
-                assert type(arg) is _C_TYPES[c_type], f"{parameter}: got {type(arg)}"
-        assert len(grid) in (1, 2, 3)
-        assert len(block) in (1, 2, 3)
+        try:
+            self._kernel = simulator.compile(self.code, self.name, options=self.options)
+        except simulator.CompileError as error:
+            raise CompileException(str(error)) from error
+        except simulator.NotFoundError as error:
+            raise CUDARuntimeError(f"CUDA_ERROR_NOT_FOUND: named symbol not found: {self.name}") from error
+
+    def __call__(self, grid, block, args, *, shared_mem=0):
+        if self._kernel is None:
+            self.compile()
+        kernel = self._kernel
+        kernel.sanitize = self.sanitize
+        assert shared_mem == 0, "the simulator has shared memory of fixed size only"
+        values = [_host(arg) for arg in args]
+        kernel.check(grid, block, values)
         if STATE.launch_error is not None:
             raise STATE.launch_error
-        assert self.name == "probe", f"the stand-in can not run the kernel {self.name}"
-        a, x, y, n = args
-        threads = int(np.prod(grid)) * int(np.prod(block))
-        count = n if n < threads else threads
-        y._values[:count] += (a + STATE.wrong_kernel) * x._values[:count]
+        kernel(grid, block, values, self.order)
+        if STATE.wrong_kernel:
+            for parameter, value in zip(kernel.parameters, values, strict=True):
+                if parameter.pointer and not parameter.const:
+                    value[...] += 1
 
 
 def gemm(transa, transb, a, b, out=None, alpha=1.0, beta=0.0):

@@ -73,7 +73,7 @@ def test_an_interrupt_before_the_first_epochs_end_is_told(gpunet, folder, tmp_pa
     monkeypatch.setattr(reports.JsonReport, moment, interrupt)
     result = gpunet("train", folder / "data.npz", "--json", "--device", "cpu", "-o", "m.safetensors")
     assert result.code == 130
-    assert result.err == "interrupted; before the first epoch's end\n"
+    assert result.err == "interrupted; before the first epoch was done\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -72,8 +72,8 @@ def test_regression_learns_a_line_and_scores_r_squared(blobs):
     net.fit(X, y, epochs=100, eta=0.05)
     assert net.task == "regression"
     predicted = net.predict(X)
-    assert predicted.shape == (150, 1)
-    r_squared = 1 - np.sum((y - predicted[:, 0]) ** 2) / np.sum((y - y.mean()) ** 2)
+    assert predicted.shape == (150,)
+    r_squared = 1 - np.sum((y - predicted) ** 2) / np.sum((y - y.mean()) ** 2)
     assert net.score(X, y) == pytest.approx(r_squared, abs=1e-12)
     assert r_squared > 0.999
     assert np.allclose(net.weights[0], [[1.0, -2.0, 0.5, 0.0]], atol=0.02)
@@ -478,8 +478,8 @@ def test_bad_x(method, X, fragment):
 
 
 BAD_Y = [
-    (None, "y has 1 entries for 6 examples"),
-    (1, "y has 1 entries for 6 examples"),
+    (None, "y must hold numbers only, got None"),
+    (1, "y must have an entry for each of the 6 examples"),
     (Y0[:5], "y has 5 entries for 6 examples"),
     ([], "y has 0 entries for 6 examples"),
     ([0, 1, 2, 0, 1, 3], "y has the label 3, but the network's 3 outputs take whole numbers from 0 to 2"),
@@ -553,7 +553,7 @@ def test_cross_entropy_refuses_targets_that_no_sigmoid_can_meet(y):
         ((X0, Y0[:5]), r"validation_data\[1\] has 5 entries for 6 examples"),
         ((X0, Y0 + 1), r"validation_data\[1\] has the label 3"),
         ((put(X0, (1, 2), np.nan), Y0), r"validation_data\[0\] has the value nan at \[1, 2\]"),
-        ((X0, None), r"validation_data\[1\] has"),
+        ((X0, None), r"validation_data\[1\] must hold numbers"),
     ],
 )
 def test_bad_validation_data_is_refused_before_the_training(data, fragment):

@@ -1,0 +1,397 @@
+"""What each verb has to compute, in plain NumPy of wider precision, and how far rounding may carry it off.
+
+It imports nothing of gpunet: a mistake there can not be repeated here. `docs/parity.md` explains the bounds.
+Two books are cited: Higham is N. J. Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., SIAM 2002;
+Higham and Mary is "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41 (2019).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Values = npt.NDArray[Any]
+
+#: The largest error of a library's tanh, exp and log in units of the last place. CUDA documents 1 to 2, PyTorch's
+#: Sleef 1; NumPy's vectorised float32 exp and log reach 2.5 and 3.5 of the 4 that its own tests allow.
+FUNCTION_ULPS = 4
+#: How many standard deviations of a random walk the rounding errors of a sum may reach.
+_WALK = 8.0
+#: Above so many products extended precision, which no BLAS computes, takes too long.
+_CHEAP = 50_000_000
+
+
+def unit_roundoff(dtype: Any) -> float:
+    """Return u, half the distance from 1 to the next number: one operation errs by at most u relatively."""
+    return float(np.finfo(dtype).eps) / 2
+
+
+def wider(dtype: Any) -> Any:
+    """Return the type to compute a reference for `dtype` in; where long double is double, that is float64."""
+    return np.float64 if np.dtype(dtype) == np.float32 else np.longdouble
+
+
+def gamma(k: int, u: float) -> float:
+    """Return the relative error bound of a sum or product of k roundings.
+
+    The smaller of the bound that always holds, gamma_k = k u / (1 - k u) (Higham, section 3.1), and the one of a
+    random walk, exp(8 sqrt(k) u + k u^2 / (1 - u)) - 1 (Higham and Mary, with lambda = 8: broken with a
+    probability below 2 k exp(-32)). Both hold for every order of summation and with fused multiply-add.
+    """
+    always = k * u / (1 - k * u) if k * u < 1 else math.inf
+    return min(always, math.expm1(_WALK * math.sqrt(k) * u + k * u * u / (1 - u)))
+
+
+def size(x: Values) -> Values:
+    """Return |x| for a bound, which needs no more than float64."""
+    return np.abs(x).astype(np.float64)
+
+
+class Bounded:
+    """A result in wider precision and a bound on the error of computing it with unit roundoff u.
+
+    Running error analysis (Higham, section 3.3): every operation hands on the errors of its operands, times its
+    derivatives, and adds u times the size of its result. A difference of two near numbers thus keeps the errors of
+    the two: cancellation needs no rule of its own.
+    """
+
+    __slots__ = ("error", "u", "value")
+
+    def __init__(self, value: Values, error: Any, u: float) -> None:
+        self.value = value
+        self.error = error
+        self.u = u
+
+    def __getitem__(self, key: Any) -> Bounded:
+        return Bounded(self.value[key], self.error[key], self.u)
+
+    def __neg__(self) -> Bounded:
+        return Bounded(-self.value, self.error, self.u)
+
+    def __add__(self, other: Any) -> Bounded:
+        x, y = self, self._operand(other)
+        return self._rounded(x.value + y.value, x.error + y.error)
+
+    def __sub__(self, other: Any) -> Bounded:
+        return self + -self._operand(other)
+
+    def __rsub__(self, other: Any) -> Bounded:
+        return self._operand(other) - self
+
+    def __mul__(self, other: Any) -> Bounded:
+        x, y = self, self._operand(other)
+        error = size(x.value) * y.error + size(y.value) * x.error + x.error * y.error
+        return self._rounded(x.value * y.value, error)
+
+    def __truediv__(self, other: Any) -> Bounded:
+        x, y = self, self._operand(other)
+        value = x.value / y.value
+        return self._rounded(value, (x.error + size(value) * y.error) / (size(y.value) - y.error))
+
+    def sum(self, axis: int | None = None, keepdims: bool = False) -> Bounded:
+        """Return the sum, in whatever order: k terms are k - 1 additions."""
+        total = np.sum(self.value, axis=axis, keepdims=keepdims)
+        count = self.value.size if axis is None else self.value.shape[axis]
+        error = np.sum(self.error, axis=axis, keepdims=keepdims)
+        terms = np.sum(size(self.value) + self.error, axis=axis, keepdims=keepdims)
+        return Bounded(total, error + gamma(count - 1, self.u) * terms, self.u)
+
+    def max(self) -> Bounded:
+        """Return the largest entry of each column: picked, not computed."""
+        return Bounded(self.value.max(axis=0, keepdims=True), np.max(self.error, axis=0, keepdims=True), self.u)
+
+    def abs(self) -> Bounded:
+        """Return |x|."""
+        return Bounded(np.abs(self.value), self.error, self.u)
+
+    def at_least(self, least: float) -> Bounded:
+        """Return max(x, least)."""
+        return Bounded(np.maximum(self.value, least), self.error, self.u)
+
+    def apply(self, function: Callable[..., Any], slope: Callable[[Values], Any]) -> Bounded:
+        """Return f(x) by a library of FUNCTION_ULPS; `slope` is |f'|."""
+        value = function(self.value)
+        # A unit in the last place of x is at most 2 u |x|.
+        return Bounded(value, size(slope(self.value)) * self.error + 2 * FUNCTION_ULPS * self.u * size(value), self.u)
+
+    def tolerance(self, dtype: Any) -> Values:
+        """Return how far a result in `dtype` may lie from the value.
+
+        The bound; the part of it that the reference itself may err by; and the smallest normal number, below which a
+        device may flush to zero.
+        """
+        of_reference = unit_roundoff(self.value.dtype) / self.u
+        bound: Values = self.error * (1 + of_reference) + float(np.finfo(dtype).smallest_normal)
+        return bound
+
+    def _operand(self, other: Any) -> Bounded:
+        return other if isinstance(other, Bounded) else Bounded(np.asarray(other), np.zeros(()), self.u)
+
+    def _rounded(self, value: Values, error: Any) -> Bounded:
+        return Bounded(value, error + self.u * (size(value) + error), self.u)
+
+
+def exact(x: Values, dtype: Any) -> Bounded:
+    """Return what a computation in `dtype` is given: free of error if it has that dtype, else rounded to it."""
+    value, u = x.astype(wider(dtype)), unit_roundoff(dtype)
+    held = x.dtype == dtype or x.dtype.kind in "iu"
+    return Bounded(value, np.zeros(x.shape) if held else u * size(value), u)
+
+
+def stacked(first: Bounded, rest: Bounded) -> Bounded:
+    """Return the rows of both."""
+    return Bounded(np.concatenate([first.value, rest.value]), np.concatenate([first.error, rest.error]), first.u)
+
+
+# -- Sums ------------------------------------------------------------------------------------------------------
+
+
+def accumulated(a: Values, b: Values, alpha: float = 1.0, beta: float = 0.0, before: Values | None = None) -> Bounded:
+    """Return alpha * a b + beta * before: a sum of k products and of what was there.
+
+    Nothing is assumed about where alpha is multiplied in or when `before` is added. Each term meets at most k + 3
+    roundings: alpha's own, two products, k additions.
+    """
+    u, k = unit_roundoff(a.dtype), a.shape[1]
+    wide = wider(a.dtype) if a.shape[0] * k * b.shape[1] <= _CHEAP else np.float64
+    value = alpha * (a.astype(wide) @ b.astype(wide))
+    terms = abs(alpha) * (size(a) @ size(b))
+    if before is not None:
+        value = value + beta * before.astype(wide)
+        terms = terms + abs(beta) * size(before)
+    return Bounded(value, gamma(k + 3, u) * terms, u)
+
+
+def gathered(x: Values, index: Values, scale: float, dtype: Any) -> Bounded:
+    """Return the columns scale * x[index]; the factor and the product are rounded, a factor of 1 is not."""
+    rows = exact(x[index].T, dtype)
+    return rows if scale == 1.0 else rows * exact(np.array(scale, dtype=np.longdouble), dtype)
+
+
+# -- Activations: f, and the product with f' -------------------------------------------------------------------
+
+
+def sigmoid(z: Bounded) -> Bounded:
+    """Return 1 / (1 + exp(-z)).
+
+    Computed as tanh it is exact to half of tanh's units in the last place of 1, and not relative to small values;
+    computed by exp it is within the same bound.
+    """
+    with np.errstate(over="ignore"):
+        a = 1 / (1 + np.exp(-z.value))
+    return Bounded(a, size(a * (1 - a)) * z.error + FUNCTION_ULPS * z.u + z.u * size(a), z.u)
+
+
+def softmax(z: Bounded) -> Bounded:
+    """Return exp(z_j) / sum_k exp(z_k)."""
+    e = (z - z.max()).apply(np.exp, np.exp)
+    return e / e.sum(axis=0, keepdims=True)
+
+
+def _tanh(z: Bounded) -> Bounded:
+    return z.apply(np.tanh, lambda x: 1 - np.tanh(x) ** 2)
+
+
+def _softstep(z: Bounded) -> Bounded:
+    return z / (z.abs() + 1) * 0.5 + 0.5
+
+
+def _softstep_prime(z: Bounded) -> Bounded:
+    one_plus = z.abs() + 1
+    return Bounded(np.full(z.value.shape, 0.5, z.value.dtype), np.zeros(z.value.shape), z.u) / (one_plus * one_plus)
+
+
+def _where_positive(g: Bounded, a: Bounded) -> Bounded:
+    return Bounded(np.where(a.value > 0, g.value, 0), np.where(a.value > 0, g.error, 0), g.u)
+
+
+#: f(z) by name; "custom" is 1/2 + 1/2 z / (1 + |z|), and "mixed" has it as its first neuron and tanh for the rest.
+ACTIVATIONS: dict[str, Callable[[Bounded], Bounded]] = {
+    "sigmoid": sigmoid,
+    "tanh": _tanh,
+    "relu": lambda z: z.at_least(0.0),
+    "linear": lambda z: z,
+    "softmax": softmax,
+    "custom": _softstep,
+    "custom with kernel": _softstep,
+    "mixed": lambda z: stacked(_softstep(z[:1]), _tanh(z[1:])),
+}
+
+#: The product of g with f' by name, from z or a as the activation has it.
+PULL_BACKS: dict[str, Callable[[Bounded, Bounded, Bounded], Bounded]] = {
+    "sigmoid": lambda g, z, a: g * (a * (1 - a)),
+    "tanh": lambda g, z, a: g * (1 - a * a),
+    "relu": lambda g, z, a: _where_positive(g, a),
+    "linear": lambda g, z, a: g,
+    "softmax": lambda g, z, a: a * (g - (g * a).sum(axis=0, keepdims=True)),
+    "custom": lambda g, z, a: g * _softstep_prime(z),
+    "custom with kernel": lambda g, z, a: g * _softstep_prime(z),
+    "mixed": lambda g, z, a: stacked(g[:1] * _softstep_prime(z[:1]), g[1:] * (1 - a[1:] * a[1:])),
+}
+
+
+# -- Costs -----------------------------------------------------------------------------------------------------
+
+
+def _log(x: Bounded, tiny: float) -> Bounded:
+    return x.at_least(tiny).apply(np.log, lambda v: 1 / v)
+
+
+def _cross_entropy(a: Bounded, y: Bounded, tiny: float) -> Bounded:
+    return -(y * _log(a, tiny) + (1 - y) * _log(1 - a, tiny))
+
+
+def _quartic(d: Bounded) -> Bounded:
+    return d * d * (d * d) * 0.25
+
+
+#: The cost of every output neuron and example; "custom" is 1/4 (a - y)^4. Logarithms and quotients keep `tiny` away
+#: from 0.
+COSTS: dict[str, Callable[[Bounded, Bounded, float], Bounded]] = {
+    "quadratic": lambda a, y, tiny: (a - y) * (a - y) * 0.5,
+    "cross-entropy": _cross_entropy,
+    "log-likelihood": lambda a, y, tiny: -(y * _log(a, tiny)),
+    "custom": lambda a, y, tiny: _quartic(a - y),
+}
+
+#: dC/da.
+GRADIENTS: dict[str, Callable[[Bounded, Bounded, float], Bounded]] = {
+    "quadratic": lambda a, y, tiny: a - y,
+    "cross-entropy": lambda a, y, tiny: (a - y) / (a * (1 - a)).at_least(tiny),
+    "log-likelihood": lambda a, y, tiny: -y / a.at_least(tiny),
+    "custom": lambda a, y, tiny: (a - y) * (a - y) * (a - y),
+}
+
+#: BP1 of the pairs of cost and output activation whose f' cancels.
+MATCHED: dict[tuple[str, str], Callable[[Bounded, Bounded], Bounded]] = {
+    ("cross-entropy", "sigmoid"): lambda a, y: a - y,
+    ("log-likelihood", "softmax"): lambda a, y: a * y.sum(axis=0, keepdims=True) - y,
+}
+
+
+def output_error(cost: str, activation: str, z: Values, a: Values, y: Values) -> tuple[Bounded, Bounded]:
+    """Return BP1, and the cost of the batch as an array of one entry."""
+    dtype, tiny = a.dtype, float(np.finfo(a.dtype).smallest_normal)
+    bounded_z, bounded_a, bounded_y = (exact(v, dtype) for v in (z, a, y))
+    total = COSTS[cost](bounded_a, bounded_y, tiny).sum()
+    matched = MATCHED.get((cost, activation))
+    if matched is not None:
+        delta = matched(bounded_a, bounded_y)
+    else:
+        slope = GRADIENTS[cost](bounded_a, bounded_y, tiny)
+        delta = PULL_BACKS[activation](slope, bounded_z, bounded_a)
+    return delta, Bounded(np.reshape(total.value, 1), np.reshape(total.error, 1), total.u)
+
+
+# -- Training --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """A training: a network, its initial parameters, data and mini-batches."""
+
+    name: str
+    sizes: Sequence[int]
+    activations: Sequence[str]
+    cost: str
+    eta: float
+    input_scale: float
+    X: Values
+    Y: Values
+    weights: Sequence[Values]
+    biases: Sequence[Values]
+    batches: Sequence[Values]
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """A way of rounding that a sound library may have: any order of summation, functions off by some units.
+
+    Attributes
+    ----------
+    rng : numpy.random.Generator
+        Draws the order of every sum and the errors of the functions.
+    ulps : (float, float)
+        Between these, in units in the last place, lies the error of each activation: (4, 4) is a library that errs
+        the same way always.
+    """
+
+    rng: np.random.Generator
+    ulps: tuple[float, float]
+
+    def product(self, a: Values, b: Values) -> Values:
+        """Return the matrix product, its terms in another order."""
+        order = self.rng.permutation(a.shape[1])
+        product: Values = a[:, order] @ b[order]
+        return product
+
+    def activation(self, a: Values) -> Values:
+        """Return activations that are off."""
+        eps = float(np.finfo(a.dtype).eps)
+        disturbed: Values = a * (1 + eps * self.rng.uniform(*self.ulps, a.shape)).astype(a.dtype)
+        return disturbed
+
+
+def disturbances(seed: int) -> list[Disturbance]:
+    """Return functions that err upwards, downwards, and at random, each with sums in random order."""
+    most = float(FUNCTION_ULPS)
+    ranges = ((most, most), (-most, -most), (-most, most), (-most, most))
+    return [Disturbance(np.random.default_rng((seed, i)), ulps) for i, ulps in enumerate(ranges)]
+
+
+def _shifted_exp(z: Values) -> Values:
+    return np.asarray(np.exp(z - z.max(axis=0)))
+
+
+_PLAIN: dict[str, Callable[[Values], Values]] = {
+    "sigmoid": lambda z: 0.5 * np.tanh(0.5 * z) + 0.5,
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0),
+    "linear": lambda z: z,
+    "softmax": lambda z: _shifted_exp(z) / _shifted_exp(z).sum(axis=0),
+}
+_PLAIN_PRIME: dict[str, Callable[[Values], Values]] = {
+    "sigmoid": lambda a: a * (1 - a),
+    "tanh": lambda a: 1 - a * a,
+    "relu": lambda a: (a > 0).astype(a.dtype),
+    "linear": np.ones_like,
+}
+
+
+def train(task: Task, dtype: Any, disturbance: Disturbance | None = None) -> Iterator[list[Values]]:
+    """Train in `dtype` and give after each step b^1, w^1, b^2, w^2, ..., which later steps change.
+
+    The four equations in matrix form, without a backend.
+    """
+    product = disturbance.product if disturbance else np.matmul
+    distort = disturbance.activation if disturbance else np.asarray
+    w, b = ([v.astype(dtype) for v in values] for values in (task.weights, task.biases))
+    scale = np.asarray(task.input_scale).astype(dtype)
+    for batch in task.batches:
+        y = task.Y[batch].T.astype(dtype)
+        a = [task.X[batch].T.astype(dtype) * scale]
+        for w_l, b_l, name in zip(w, b, task.activations, strict=True):
+            a.append(distort(_PLAIN[name](product(w_l, a[-1]) + b_l)))
+        delta = a[-1] - y
+        if (task.cost, task.activations[-1]) not in MATCHED:
+            delta = delta * _PLAIN_PRIME[task.activations[-1]](a[-1])
+        rate = np.asarray(task.eta / len(batch)).astype(dtype)
+        for l in range(len(w) - 1, -1, -1):
+            nabla_b, nabla_w = delta.sum(axis=1, keepdims=True), product(delta, a[l].T)
+            if l:
+                delta = product(w[l].T, delta) * _PLAIN_PRIME[task.activations[l - 1]](a[l])
+            b[l] -= rate * nabla_b
+            w[l] -= rate * nabla_w
+        yield [v for pair in zip(b, w, strict=True) for v in pair]
+
+
+def deviation(parameters: Sequence[Values], reference: Sequence[Values]) -> float:
+    """Return the largest ||p - r|| / ||r|| over the weights and biases of all layers; infinite for NaN."""
+    wide = [(p.astype(r.dtype), r) for p, r in zip(parameters, reference, strict=True)]
+    largest = max(float(np.sqrt(np.sum((p - r) ** 2) / np.sum(r**2))) for p, r in wide)
+    return largest if math.isfinite(largest) else math.inf

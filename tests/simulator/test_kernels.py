@@ -1,0 +1,75 @@
+"""Every kernel is right on the simulator, and the checks that say so notice small mistakes."""
+
+from pathlib import Path
+
+import pytest
+from backends import fake_cupy
+
+from gpunet.kernels import cuda_source
+from simulator import mutate
+from simulator.kernel_checks import CHECKS
+
+SOURCES = Path(__file__).resolve().parents[2] / "kernels" / "cuda"
+
+_AGAIN = "some elements are computed more than once, and give the same each time"
+_EVERY_LANE_HAS_IT = "after the exchange every lane, and after the barrier every thread, has the same sum to write"
+_EQUAL_IS_EQUAL = "of two equal numbers it makes no difference which is taken"
+
+#: Mutants that compute the same: (the text, what it becomes, why). Each must be one that is made, and survive.
+EQUIVALENT = {
+    "gather": [
+        ("stride = gridDim.x * blockDim.x;", "stride = blockDim.x;", _AGAIN),
+        ("stride = gridDim.x * blockDim.x;", "stride = gridDim.x;", _AGAIN),
+    ],
+    "outer_batch": [
+        ("stride = gridDim.x * blockDim.y;", "stride = blockDim.y;", _AGAIN),
+        ("stride = gridDim.x * blockDim.y;", "stride = gridDim.y * blockDim.y;", _AGAIN),
+        ("stride = gridDim.x * blockDim.y;", "stride = gridDim.x;", _AGAIN),
+        ("k < K; k += blockDim.x) {", "k < K; k += blockDim.y) {", _AGAIN),
+    ],
+    "output_error": [("if (threadIdx.x == 0) {", "if (threadIdx.x == 1) {", _EVERY_LANE_HAS_IT)],
+    "softmax": [
+        ("other > value ? other : value;", "other >= value ? other : value;", _EQUAL_IS_EQUAL),
+        ("s > largest ? s : largest;", "s >= largest ? s : largest;", _EQUAL_IS_EQUAL),
+        ("j < n; j += 32) {", "j < n; j += 16) {", _AGAIN),  # in the search for the largest
+    ],
+    "softmax_error": [
+        ("log(aj < TINY ? TINY : aj);", "log(aj <= TINY ? TINY : aj);", _EQUAL_IS_EQUAL),
+        ("if (threadIdx.x == 0) {", "if (threadIdx.x != 0) {", _EVERY_LANE_HAS_IT),
+        ("if (threadIdx.x == 0) {", "if (threadIdx.x == 1) {", _EVERY_LANE_HAS_IT),
+        ("threadIdx.x == 0 && threadIdx.y", "threadIdx.x == 1 && threadIdx.y", _EVERY_LANE_HAS_IT),
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def _cupy(monkeypatch):
+    fake_cupy.install(monkeypatch)
+
+
+def test_every_kernel_has_a_check():
+    assert {path.stem for path in SOURCES.glob("*.cu")} == set(CHECKS)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_kernel(name, dtype):
+    CHECKS[name](name, cuda_source(name), dtype)
+
+
+@pytest.mark.parametrize("name", sorted(CHECKS))
+def test_no_mutant_survives(name, capsys):
+    text = cuda_source(name)
+    verdicts = mutate.survivors(
+        mutate.mutants(text), lambda changed: CHECKS[name](name, changed, "float32"), original=text, limit=5
+    )
+    died = len(verdicts.killed) + len(verdicts.timed_out)
+    with capsys.disabled():
+        print(f"\n{name}.cu: {died} mutants killed, {len(verdicts.survived)} survived")
+    left = [mutant.description for mutant in verdicts.survived]
+    for text, changed, reason in EQUIVALENT.get(name, []):
+        same = [d for d in left if d.partition(" -> ")[0].endswith(f"{text}`") and d.endswith(f"{changed}`")]
+        same = same or [d for d in left if text in d.partition(" -> ")[0] and changed in d.partition(" -> ")[2]]
+        assert len(same) == 1, f"{text} -> {changed} should survive once, because {reason}; it did {len(same)} times"
+        left.remove(same[0])
+    assert not left, verdicts
