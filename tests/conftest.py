@@ -30,3 +30,11 @@ def pytest_runtest_setup(item):
     if os.environ.get("GPUNET_REQUIRE_CUDA") == "1":
         pytest.fail(f"GPUNET_REQUIRE_CUDA=1, but there is no CUDA device to use: {reason}", pytrace=False)
     pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests found worth telling, also from the workers of pytest-xdist."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "summary":
+                terminalreporter.write_line(value)
