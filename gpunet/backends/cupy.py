@@ -134,7 +134,7 @@ class CuPyBackend(InPlaceBackend):
         return out
 
     def outer_batch(self, delta: Array, a: Array, out: Array) -> Array:
-        if not self._are_columns(delta, a) or not out.flags.c_contiguous or delta.size > _MOST_ELEMENTS:
+        if not self._are_columns(delta, a) or not out.flags.c_contiguous or out.dtype != delta.dtype:
             return super().outer_batch(delta, a, out)
         J, K, rows = np.int32(delta.shape[0]), np.int32(a.shape[0]), np.int32(delta.size)
         launch_warps(self._kernels.get("outer_batch", out.dtype), delta.size, (delta, a, out, J, K, rows))

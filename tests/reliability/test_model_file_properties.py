@@ -65,13 +65,13 @@ def test_every_single_flipped_bit_of_the_description(content, read):
     """All of them, not a sample: this is what damage on a disk looks like."""
     start = content.index(b"gpunet")
     stop = content.index(b"task", start) + 30
-    outcomes = set()
+    refused = []
     for position in range(start, stop):
         for bit in range(8):
             changed = bytearray(content)
             changed[position] ^= 1 << bit
-            outcomes.add(read(bytes(changed)) is None)
-    assert True in outcomes
+            refused.append(read(bytes(changed)) is None)
+    assert sum(refused) > 0.95 * len(refused)  # what is left changes a digit, or a name into another that is known
 
 
 @SETTINGS
