@@ -54,8 +54,7 @@ def feedforward(ops: Backend, layers: Sequence[Layer], work: Workspace) -> Array
     """Compute a^l = f(w^l a^{l-1} + b^l) for every layer from work.a[0], equation (25); return a^L."""
     a, z = work.a, work.z
     for l, layer in enumerate(layers, start=1):
-        ops.matmul(layer.weights, a[l - 1], out=z[l])
-        ops.activate(z[l], layer.biases, layer.activation, out=a[l])  # (25)
+        ops.layer_forward(layer.weights, a[l - 1], layer.biases, layer.activation, z=z[l], out=a[l])  # (25)
     return a[-1]
 
 
@@ -71,8 +70,7 @@ def backpropagate(
     ops.output_error(cost, layers[-1].activation, z[L], a[L], work.y, out=delta[L], total=total)  # BP1
     for l in range(L - 1, 0, -1):
         this, following = layers[l - 1], layers[l]
-        ops.matmul(following.weights.T, delta[l + 1], out=delta[l])
-        ops.hadamard_prime(delta[l], this.activation, z[l], a[l], out=delta[l])  # BP2
+        ops.layer_backward(following.weights, delta[l + 1], this.activation, z[l], a[l], out=delta[l])  # BP2
 
 
 def gradient(
@@ -81,15 +79,18 @@ def gradient(
     nabla: Sequence[tuple[Array, Array]],
     alpha: float = 1.0,
     beta: float = 0.0,
+    decay: float = 0.0,
 ) -> None:
     """Accumulate alpha * gradient + beta * nabla into `nabla`, pairs (nabla_b, nabla_w) by layer.
 
-    The gradient is summed over the m examples. With alpha = -eta/m and beta = 1, and the parameters
-    themselves as `nabla`, this is the step of gradient descent, equations (20) and (21).
+    The gradient is summed over the m examples. With alpha = -eta/m and beta = 1, and the parameters themselves as
+    `nabla`, this is the step of gradient descent, equations (20) and (21); with decay = eta lambda/n too it is that
+    of L2 regularization, equation (93). `decay` is what beta is less for the weights.
     """
     for l, (nabla_b, nabla_w) in enumerate(nabla, start=1):
-        ops.sum_batch(work.delta[l], out=nabla_b, alpha=alpha, beta=beta)  # BP3
-        ops.outer_sum(work.delta[l], work.a[l - 1], out=nabla_w, alpha=alpha, beta=beta)  # BP4
+        ops.layer_gradient(  # BP3, BP4
+            work.delta[l], work.a[l - 1], nabla_b, nabla_w, alpha=alpha, beta_b=beta, beta_w=beta - decay
+        )
 
 
 def per_example_gradient(ops: Backend, work: Workspace, nabla: Sequence[tuple[Array, Array]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,13 @@ from gpunet.errors import InputError
 
 
 class Parameters:
-    """A flat buffer on the device: w^1, b^1, w^2, b^2, ...
+    """A flat buffer on the device: w^1 ... w^L, then b^1 ... b^L, so that a penalty on the weights is one of its head.
 
     Attributes
     ----------
     flat : array, shape (number of parameters,)
+    n_weights : int
+        How many of them are weights.
     weights, biases : list of arrays
         Views into `flat`, (n_l, n_{l-1}) and (n_l, 1) for l = 1 ... L.
     """
@@ -32,14 +34,13 @@ class Parameters:
         if count > sys.maxsize // 8:
             raise MemoryError(f"{count:.3g} parameters")
         self.flat = ops.empty((count,), dtype)
-        self.weights: list[Array] = []
-        self.biases: list[Array] = []
-        start = 0
-        for k, n in pairs:
-            middle, stop = start + n * k, start + n * k + n
-            self.weights.append(ops.xp.reshape(self.flat[start:middle], (n, k)))
-            self.biases.append(ops.xp.reshape(self.flat[middle:stop], (n, 1)))
-            start = stop
+        self.n_weights = sum(n * k for k, n in pairs)
+        ends = list(accumulate([n * k for k, n in pairs] + [n for _, n in pairs], initial=0))
+        views = [self.flat[start:stop] for start, stop in pairwise(ends)]
+        shapes = [(n, k) for k, n in pairs] + [(n, 1) for _, n in pairs]
+        arrays = [ops.xp.reshape(view, shape) for view, shape in zip(views, shapes, strict=True)]
+        self.weights: list[Array] = arrays[: len(pairs)]
+        self.biases: list[Array] = arrays[len(pairs) :]
 
     def pairs(self) -> list[tuple[Array, Array]]:
         """Return (biases, weights) of each layer, the order of the book's gradients."""

@@ -12,6 +12,7 @@ from gpunet.activations import Activation
 from gpunet.backends.base import Array, Backend
 from gpunet.costs import Cost
 from gpunet.errors import DeviceError, InputError
+from gpunet.optimizers import Optimizer
 
 
 class ArrayAPIBackend(Backend):
@@ -126,6 +127,23 @@ class ArrayAPIBackend(Backend):
         rows = self.xp.astype(self.xp.take(x, index, axis=0), out.dtype)
         out[...] = (rows if scale == 1.0 else rows * scale).T
         return out
+
+    def update(
+        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
+    ) -> Array:
+        if penalty:
+            nabla[:n_weights] += penalty * w[:n_weights]
+        rows = [states[i, :] for i in range(optimizer.states)]
+        w[...], *new = optimizer.update(w, nabla, rows, c, self.xp)
+        for row, value in zip(rows, new, strict=True):
+            row[...] = value
+        return w
+
+    def count_right(self, a: Array, classes: Array, total: Array) -> Array:
+        xp = self.xp
+        found = xp.astype(a[0, :] > 0.5, xp.int64) if a.shape[0] == 1 else xp.argmax(a, axis=0)
+        total += xp.sum(xp.astype(found == classes, xp.int64))
+        return total
 
     @staticmethod
     def _accumulate(value: Array, out: Array, alpha: float, beta: float) -> Array:

@@ -1,4 +1,4 @@
-"""The verbs of a backend: all that the algorithm asks of an array library.
+"""The verbs of a backend: all that the algorithm and its training ask of an array library.
 
 A batch is a matrix whose columns are examples, (n, m), as in the book. Users hand in rows, (m, n); the
 transpose of a C-ordered batch of rows is that matrix, without a copy, and BLAS takes it as it is.
@@ -9,6 +9,7 @@ Every verb that computes writes into `out` and returns it, so that a training st
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from gpunet.activations import Activation
 from gpunet.costs import Cost
+from gpunet.optimizers import Optimizer
 
 #: An array of the backend's own library.
 Array = Any
@@ -33,6 +35,8 @@ class Backend(ABC):
     xp: Any
     #: Into how many numbers `output_error` may spread the cost that it adds up.
     total_slots = 1
+    #: Whether `capture` is worth a try.
+    replays = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
@@ -114,3 +118,92 @@ class Backend(ABC):
 
         `index` is an integer array of the backend whose entries are all in range.
         """
+
+    @abstractmethod
+    def update(
+        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
+    ) -> Array:
+        """Let `optimizer` change the parameters w, (p,), and its `states`, (k, p), in place; nabla may be overwritten.
+
+        The gradient is nabla, (p,), plus penalty * w for the first `n_weights` parameters. `c` is an array of the
+        optimizer's coefficients in w's dtype.
+        """
+
+    @abstractmethod
+    def count_right(self, a: Array, classes: Array, total: Array) -> Array:
+        """Add to total, (1,) int64, how many columns of a, (n, m), have their largest entry at `classes`, (m,) int64.
+
+        Of equal entries the first is the largest, and NaN is larger than all. With a single row, class 1 is an entry
+        above 1/2 and class 0 any other.
+        """
+
+    # -- Verbs that are made of the others. A backend may do each in one pass. ----------------------------------------
+
+    def layer_forward(
+        self, w: Array, a: Array, b: Array, activation: Activation, z: Array, out: Array
+    ) -> Array:
+        """Z = w a, then out = f(z + b) as `activate`: equation (25)."""
+        self.matmul(w, a, out=z)
+        return self.activate(z, b, activation, out=out)
+
+    def layer_backward(
+        self, w: Array, delta: Array, activation: Activation, z: Array, a: Array, out: Array
+    ) -> Array:
+        """Out = w^T delta * f'(z): BP2. w and delta are those of the following layer."""
+        self.matmul(w.T, delta, out=out)
+        return self.hadamard_prime(out, activation, z, a, out=out)
+
+    def layer_gradient(
+        self,
+        delta: Array,
+        a: Array,
+        nabla_b: Array,
+        nabla_w: Array,
+        alpha: float = 1.0,
+        beta_b: float = 0.0,
+        beta_w: float = 0.0,
+    ) -> None:
+        """Accumulate BP3 and BP4, as `sum_batch` and `outer_sum` do, into a layer's nabla_b and nabla_w."""
+        self.sum_batch(delta, out=nabla_b, alpha=alpha, beta=beta_b)  # BP3
+        self.outer_sum(delta, a, out=nabla_w, alpha=alpha, beta=beta_w)  # BP4
+
+    # -- How a training runs on this backend --------------------------------------------------------------------------
+
+    def capture(self, run: Callable[[], None]) -> Callable[[], None] | None:
+        """Return a function that does what `run` does by one launch, if the device can replay it; else None.
+
+        `run` calls verbs on arrays that stay where they are. It has run before, so that all it needs is there.
+        """
+        return None
+
+    def stage(self, rows: int, columns: int, dtype: str) -> Stage:
+        """Return a buffer through which so many rows at a time reach the device."""
+        return Stage(self, rows, columns, dtype)
+
+    def holds(self, nbytes: int) -> bool:
+        """Whether so many bytes of data can lie on the device beside what a training needs."""
+        return True
+
+
+class Stage:
+    """A buffer in the host's memory from which rows are sent to the device, again and again.
+
+    Attributes
+    ----------
+    host : array, shape (rows, columns)
+        To be filled after `wait`.
+    """
+
+    def __init__(self, ops: Backend, rows: int, columns: int, dtype: str) -> None:
+        self._ops = ops
+        self.host = np.empty((rows, columns), dtype=dtype)
+
+    def wait(self) -> None:
+        """Wait until `host` may be filled anew."""
+
+    def send(self, m: int) -> Array:
+        """Return an array on the device whose first m rows are those of `host`, for verbs called from now on."""
+        return self._ops.asarray(self.host[:m].copy())
+
+    def release(self) -> None:
+        """Say that no verb from now on reads what the last `send` returned."""

@@ -10,7 +10,10 @@ from gpunet.activations import Activation
 from gpunet.backends.array_api import ArrayAPIBackend
 from gpunet.backends.base import Array
 from gpunet.costs import Cost
+from gpunet.optimizers import Optimizer
 
+#: So many parameters are updated at a time.
+_PIECE = 2**13
 #: Of a training's few shapes none is ever dropped; of a server's many batch sizes most are.
 _MOST_VIEWS = 256
 
@@ -87,6 +90,21 @@ class InPlaceBackend(ArrayAPIBackend):
         if scale != 1.0:
             self.xp.multiply(rows, scale, out=rows)
         return out
+
+    def update(
+        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
+    ) -> Array:
+        scratch = self._scratch(w[:_PIECE], w.dtype)
+        for start in range(0, w.size, _PIECE):  # small enough for all of a piece to stay in the cache
+            part = slice(start, min(start + _PIECE, w.size))
+            piece, g = w[part], nabla[part]
+            room = scratch[: piece.size]
+            if penalty and start < n_weights:
+                penalised = slice(0, min(n_weights - start, piece.size))
+                self.xp.multiply(piece[penalised], penalty, out=room[penalised])
+                self.xp.add(g[penalised], room[penalised], out=g[penalised])
+            optimizer.update_into(piece, g, [row[part] for row in states], c, room, self.xp)
+        return w
 
     def _scratch(self, like: Array, dtype: Any) -> Array:
         """Return memory of that shape and layout, to be used within one verb: one buffer that grows, a thread."""

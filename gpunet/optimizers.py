@@ -1,0 +1,252 @@
+"""Optimizers: from the gradient of a mini-batch to the step that the parameters take.
+
+Plain SGD needs nothing here: BP3 and BP4 accumulate straight into the parameters. Every other optimizer is one pass
+over all parameters at once, which lie in one flat buffer. Its formula is written once, against an Array API namespace
+`xp`; `update_into` is the same for namespaces whose functions take `out=`, and `cuda` the same as CUDA C++.
+
+In the formulas w is a parameter, g its gradient (the mini-batch's mean, with the penalty of L2), v what the optimizer
+remembers of it from step to step, and c what is the same for all parameters, which may change from step to step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpunet import checks
+from gpunet.errors import InputError
+
+Array = Any
+Namespace = Any
+
+
+class Optimizer:
+    """What the optimizers have in common; choose one by its name or make one of its classes."""
+
+    name: str
+    #: How many numbers it remembers of each parameter.
+    states: int
+    #: CUDA C++ statements that change ``w``, ``v0`` and ``v1``, given ``g`` and ``c[0]``, ``c[1]``, ...
+    cuda: str
+
+    def settings(self) -> dict[str, float | bool]:
+        """Return its constants by their names."""
+        return {}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.settings().items())})"
+
+    def coefficients(self, eta: float, step: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """Return c for each of the steps, which are numbered from 1: (len(step), number of coefficients)."""
+        raise NotImplementedError
+
+    def update(self, w: Array, g: Array, v: Sequence[Array], c: Array, xp: Namespace) -> tuple[Array, ...]:
+        """Return the new w and v."""
+        raise NotImplementedError
+
+    def update_into(self, w: Array, g: Array, v: Sequence[Array], c: Array, scratch: Array, xp: Namespace) -> None:
+        """Write the new w and v in place of the old; g may be overwritten too."""
+        raise NotImplementedError
+
+
+class SGD(Optimizer):
+    """Gradient descent, w -> w - eta g, equations (20) and (21)."""
+
+    name = "sgd"
+    states = 0
+
+
+class Momentum(Optimizer):
+    """Gradient descent with momentum, v -> mu v - eta g, w -> w + v, equations (107) and (108).
+
+    Parameters
+    ----------
+    mu : float, default 0.9
+        How much of the velocity v a step keeps, 0 <= mu < 1.
+    nesterov : bool, default False
+        Whether to step by mu v - eta g with the new v, as Nesterov's accelerated gradient does, in the form of
+        Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013).
+    """
+
+    states = 1
+
+    def __init__(self, mu: float = 0.9, *, nesterov: bool = False) -> None:
+        self.mu = _share(mu, "mu")
+        self.nesterov = bool(nesterov)
+        self.name = "nesterov" if self.nesterov else "momentum"
+        self.cuda = "v0 = c[1] * v0 - c[0] * g; w += " + ("c[1] * v0 - c[0] * g;" if self.nesterov else "v0;")
+
+    def settings(self) -> dict[str, float | bool]:
+        return {"mu": self.mu, "nesterov": self.nesterov}
+
+    def coefficients(self, eta: float, step: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return np.tile([eta, self.mu], (len(step), 1))
+
+    def update(self, w: Array, g: Array, v: Sequence[Array], c: Array, xp: Namespace) -> tuple[Array, ...]:
+        eta, mu = c[0], c[1]
+        v0 = mu * v[0] - eta * g
+        return w + (mu * v0 - eta * g if self.nesterov else v0), v0
+
+    def update_into(self, w: Array, g: Array, v: Sequence[Array], c: Array, scratch: Array, xp: Namespace) -> None:
+        eta, mu = c[0], c[1]
+        xp.multiply(g, eta, out=g)
+        xp.multiply(v[0], mu, out=v[0])
+        xp.subtract(v[0], g, out=v[0])
+        if self.nesterov:
+            xp.multiply(v[0], mu, out=scratch)
+            xp.subtract(scratch, g, out=scratch)
+            xp.add(w, scratch, out=w)
+        else:
+            xp.add(w, v[0], out=w)
+
+
+class Adam(Optimizer):
+    """Adam: Kingma and Ba, "Adam: a method for stochastic optimization" (2015), with the bias corrections.
+
+    Parameters
+    ----------
+    beta1, beta2 : float
+        How much of the averages of g and of g^2 a step keeps.
+    epsilon : float
+        Added to the root of the second average.
+    """
+
+    name = "adam"
+    states = 2
+    cuda = (
+        "v0 += c[1] * (g - v0); v1 = c[2] * v1 + c[3] * g * g; w -= c[0] * v0 / (sqrt(v1) * c[4] + c[5]);"
+    )
+
+    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
+        self.beta1, self.beta2 = _share(beta1, "beta1"), _share(beta2, "beta2")
+        self.epsilon = checks.positive_float(epsilon, "epsilon")
+
+    def settings(self) -> dict[str, float | bool]:
+        return {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+
+    def coefficients(self, eta: float, step: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        first, second = 1 - self.beta1**step, 1 - self.beta2**step
+        constant = np.ones(len(step))
+        fixed = [x * constant for x in (1 - self.beta1, self.beta2, 1 - self.beta2)]
+        return np.column_stack([eta / first, *fixed, second**-0.5, self.epsilon * constant])
+
+    def update(self, w: Array, g: Array, v: Sequence[Array], c: Array, xp: Namespace) -> tuple[Array, ...]:
+        v0 = v[0] + c[1] * (g - v[0])
+        v1 = c[2] * v[1] + c[3] * g * g
+        return w - c[0] * v0 / (xp.sqrt(v1) * c[4] + c[5]), v0, v1
+
+    def update_into(self, w: Array, g: Array, v: Sequence[Array], c: Array, scratch: Array, xp: Namespace) -> None:
+        xp.subtract(g, v[0], out=scratch)
+        xp.multiply(scratch, c[1], out=scratch)
+        xp.add(v[0], scratch, out=v[0])
+        xp.multiply(g, g, out=g)
+        xp.multiply(g, c[3], out=g)
+        xp.multiply(v[1], c[2], out=v[1])
+        xp.add(v[1], g, out=v[1])
+        xp.sqrt(v[1], out=scratch)
+        xp.multiply(scratch, c[4], out=scratch)
+        xp.add(scratch, c[5], out=scratch)
+        xp.divide(v[0], scratch, out=scratch)
+        xp.multiply(scratch, c[0], out=scratch)
+        xp.subtract(w, scratch, out=w)
+
+
+class RMSProp(Optimizer):
+    """RMSProp: each parameter's step is divided by the root of the average of its g^2.
+
+    Parameters
+    ----------
+    rho : float
+        How much of that average a step keeps.
+    epsilon : float
+        Added to the root.
+    """
+
+    name = "rmsprop"
+    states = 1
+    cuda = "v0 = c[1] * v0 + c[2] * g * g; w -= c[0] * g / (sqrt(v0) + c[3]);"
+
+    def __init__(self, rho: float = 0.99, epsilon: float = 1e-8) -> None:
+        self.rho, self.epsilon = _share(rho, "rho"), checks.positive_float(epsilon, "epsilon")
+
+    def settings(self) -> dict[str, float | bool]:
+        return {"rho": self.rho, "epsilon": self.epsilon}
+
+    def coefficients(self, eta: float, step: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return np.tile([eta, self.rho, 1 - self.rho, self.epsilon], (len(step), 1))
+
+    def update(self, w: Array, g: Array, v: Sequence[Array], c: Array, xp: Namespace) -> tuple[Array, ...]:
+        v0 = c[1] * v[0] + c[2] * g * g
+        return w - c[0] * g / (xp.sqrt(v0) + c[3]), v0
+
+    def update_into(self, w: Array, g: Array, v: Sequence[Array], c: Array, scratch: Array, xp: Namespace) -> None:
+        xp.multiply(g, g, out=scratch)
+        xp.multiply(scratch, c[2], out=scratch)
+        xp.multiply(v[0], c[1], out=v[0])
+        xp.add(v[0], scratch, out=v[0])
+        _step_by_root(w, g, v[0], c[0], c[3], scratch, xp)
+
+
+class Adagrad(Optimizer):
+    """Adagrad: Duchi, Hazan and Singer (2011): a step is divided by the root of the sum of all its g^2 so far.
+
+    Parameters
+    ----------
+    epsilon : float
+        Added to the root.
+    """
+
+    name = "adagrad"
+    states = 1
+    cuda = "v0 += g * g; w -= c[0] * g / (sqrt(v0) + c[1]);"
+
+    def __init__(self, epsilon: float = 1e-10) -> None:
+        self.epsilon = checks.positive_float(epsilon, "epsilon")
+
+    def settings(self) -> dict[str, float | bool]:
+        return {"epsilon": self.epsilon}
+
+    def coefficients(self, eta: float, step: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return np.tile([eta, self.epsilon], (len(step), 1))
+
+    def update(self, w: Array, g: Array, v: Sequence[Array], c: Array, xp: Namespace) -> tuple[Array, ...]:
+        v0 = v[0] + g * g
+        return w - c[0] * g / (xp.sqrt(v0) + c[1]), v0
+
+    def update_into(self, w: Array, g: Array, v: Sequence[Array], c: Array, scratch: Array, xp: Namespace) -> None:
+        xp.multiply(g, g, out=scratch)
+        xp.add(v[0], scratch, out=v[0])
+        _step_by_root(w, g, v[0], c[0], c[1], scratch, xp)
+
+
+def _step_by_root(w: Array, g: Array, v: Array, eta: Any, epsilon: Any, scratch: Array, xp: Namespace) -> None:
+    """W -= eta g / (sqrt(v) + epsilon), in place."""
+    xp.sqrt(v, out=scratch)
+    xp.add(scratch, epsilon, out=scratch)
+    xp.divide(g, scratch, out=scratch)
+    xp.multiply(scratch, eta, out=scratch)
+    xp.subtract(w, scratch, out=w)
+
+
+def _share(value: Any, what: str) -> float:
+    """Return `value` as a float in [0, 1)."""
+    share = 0.0 if not isinstance(value, bool) and value == 0 else checks.positive_float(value, what)
+    if share >= 1:
+        raise InputError(f"{what} must be at least 0 and below 1, got {value!r}.")
+    return share
+
+
+BUILT_IN: dict[str, Optimizer] = {
+    optimizer.name: optimizer
+    for optimizer in (SGD(), Momentum(), Momentum(nesterov=True), Adam(), RMSProp(), Adagrad())
+}
+
+
+def get(optimizer: str | Optimizer | Any) -> Optimizer:
+    """Return the optimizer of that name, or the one given."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    return BUILT_IN[checks.one_of(optimizer, BUILT_IN, "optimizer")]
