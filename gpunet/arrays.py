@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ _WHOLE = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64
 
 
 def rows(ops: Backend, X: Any, n_in: int, dtype: str, what: str = "X") -> Array:
-    """Return X, shape (m, n_in), on the device: uint8 as it is, everything else as `dtype`."""
+    """Return X, shape (m, n_in), checked and where it is: on the device or in the host's memory."""
     x = numeric(ops, X, what)
     if x.ndim != 2:
         advice = (
@@ -30,7 +31,7 @@ def rows(ops: Backend, X: Any, n_in: int, dtype: str, what: str = "X") -> Array:
     if x.shape[1] != n_in:
         raise InputError(f"{what} has {x.shape[1]} columns, but the network has {n_in} inputs (sizes[0]).")
     check_range(ops, x, dtype, what)
-    return to_device(ops, x, dtype)
+    return x
 
 
 def columns(ops: Backend, x: Any, n: int, dtype: str, what: str) -> Array:
@@ -58,6 +59,11 @@ def numeric(ops: Backend, x: Any, what: str, text_advice: str = "") -> Any:
 def to_device(ops: Backend, x: Any, dtype: str) -> Array:
     """Return x on the device: uint8 as it is, everything else as `dtype`."""
     return ops.asarray(x, None if kind(x) == "uint8" else dtype)
+
+
+def nbytes_on_device(x: Any, dtype: str) -> int:
+    """Return how many bytes `to_device` needs for x."""
+    return int(math.prod(x.shape)) * (1 if kind(x) == "uint8" else np.dtype(dtype).itemsize)
 
 
 def check_range(

@@ -45,6 +45,11 @@ def positive_float(value: Any, what: str) -> float:
     return number
 
 
+def float_from_zero(value: Any, what: str) -> float:
+    """Return `value` as a finite float of at least 0."""
+    return 0.0 if not isinstance(value, bool) and value == 0 else positive_float(value, what)
+
+
 def function(given: Any, arguments: int, what: str, example: str) -> None:
     """Refuse what can not be called with that many arguments."""
     if not callable(given):

@@ -14,17 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet import activations as activation_functions
-from gpunet import architecture, arrays, backprop, checks, costs, initializers, model_file, targets
+from gpunet import architecture, arrays, backprop, checks, costs, initializers, model_file, optimizers, targets
 from gpunet.activations import Activation
 from gpunet.backends import Array, select
 from gpunet.backprop import Workspace
 from gpunet.costs import Cost
 from gpunet.errors import DeviceError, FileFormatError, InputError
 from gpunet.model import Model
+from gpunet.optimizers import Optimizer
 from gpunet.parameters import LayerArrays, Parameters
 from gpunet.training import loop, metrics
 from gpunet.training.history import Epoch, History
-from gpunet.training.outputs import outputs
+from gpunet.training.outputs import count_right, outputs
 from gpunet.training.sgd import MiniBatchSGD, Progress
 
 #: Inputs above this size saturate a network from the start.
@@ -370,8 +371,7 @@ class Network:
         """
         with self._on_device("the examples"):
             X, Y, _ = self._book_data(test_data, "test_data")
-            got, wanted = outputs(self._model, X), self._model.ops.to_numpy(Y)
-        return int(np.sum(metrics.to_classes(got) == metrics.to_classes(wanted)))
+            return count_right(self._model, X, metrics.to_classes(Y))
 
     # -- Rows, as everywhere else in Python --------------------------------------------------------------------
 
@@ -383,6 +383,8 @@ class Network:
         epochs: int = 30,
         batch_size: int = 10,
         eta: float | None = None,
+        optimizer: str | Optimizer = "sgd",
+        l2: float = 0.0,
         validation_data: tuple[Any, Any] | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
         on_progress: Progress | None = None,
@@ -400,7 +402,14 @@ class Network:
             Examples a step. More than N makes every epoch one step on all of them.
         eta : float, optional
             The learning rate. By default 3.0 where all layers are sigmoid and the cost is quadratic (the book's
-            chapter 1), 0.5 where all are sigmoid or softmax (its chapter 3), and 0.1 otherwise.
+            chapter 1), 0.5 where all are sigmoid or softmax (its chapter 3), and 0.1 otherwise; these are for plain
+            gradient descent; with momentum it is 0.1 times as much, for Adam, RMSProp and Adagrad 0.001.
+        optimizer : str or Optimizer, default "sgd"
+            "sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad", or an object of `gpunet.optimizers` with
+            constants of one's own, such as ``Momentum(0.95)``.
+        l2 : float, default 0
+            lambda of the penalty lambda/2N * (sum of all w^2) for N examples, equation (87): L2 regularization. The
+            costs that are reported are without it.
         validation_data : (X, y), optional
             Its cost and score are measured after each epoch.
         on_epoch : callable, optional
@@ -422,7 +431,9 @@ class Network:
         """
         epochs = checks.positive_int(epochs, "epochs")
         batch_size = checks.positive_int(batch_size, "batch_size")
-        eta = self.default_eta() if eta is None else checks.positive_float(eta, "eta")
+        optimizer = optimizers.get(optimizer)
+        eta = self.default_eta(optimizer) if eta is None else checks.positive_float(eta, "eta")
+        l2 = checks.float_from_zero(l2, "l2")
         for name, callback in (("on_epoch", on_epoch), ("on_progress", on_progress)):
             if callback is not None:
                 checks.function(callback, 1, name, "lambda epoch: print(epoch)")
@@ -430,7 +441,8 @@ class Network:
             X, Y, task = self._rows(X, y, "X", "y")
             self._note_large_inputs(X)
             validation = None if validation_data is None else self._validation(validation_data, task)
-            return self._train(self._sgd(X, Y, batch_size, eta), task, epochs, validation, on_epoch, on_progress)
+            sgd = self._sgd(X, Y, batch_size, eta, optimizer, l2)
+            return self._train(sgd, task, epochs, validation, on_epoch, on_progress)
 
     def outputs(self, X: Any) -> npt.NDArray[Any]:
         """Return the output activations for rows X, (m, n_in) -> (m, n_out)."""
@@ -456,11 +468,18 @@ class Network:
         """
         with self._on_device("the examples"):
             X, Y, task = self._rows(X, y, "X", "y")
-            metric = metrics.BY_TASK[self._task_of_score(y, task)]
-            return metric(outputs(self._model, X), self._model.ops.to_numpy(Y))
+            Y = self._model.ops.to_numpy(Y)
+            if self._task_of_score(y, task) == "regression":
+                return metrics.r_squared(outputs(self._model, X), Y)
+            return count_right(self._model, X, metrics.to_classes(Y)) / len(Y)
 
-    def default_eta(self) -> float:
+    def default_eta(self, optimizer: str | Optimizer = "sgd") -> float:
         """Return the learning rate that `fit` takes if none is given."""
+        optimizer = optimizers.get(optimizer)
+        if optimizer.scales_steps:
+            return 0.001
+        if optimizer.states:
+            return 0.1 * self.default_eta()
         names = {f.name for f in self.activations}
         if names == {"sigmoid"} and self.cost.name == "quadratic":
             return 3.0
@@ -566,7 +585,7 @@ class Network:
         return arrays.columns(self._model.ops, x, self.sizes[l], self.dtype, what)
 
     def _rows(self, X: Any, y: Any, X_name: str, y_name: str) -> tuple[Array, Array, str]:
-        """Return inputs and targets on the device, and the task that the targets are for."""
+        """Return inputs and targets, checked and where they are, and the task that the targets are for."""
         ops, n_in, n_out = self._model.ops, self.sizes[0], self.sizes[-1]
         X = arrays.rows(ops, X, n_in, self.dtype, X_name)
         return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], y_name)
@@ -577,6 +596,15 @@ class Network:
         X = self._columns(x, 0, f"the x of {what}")
         n_out, output = self.sizes[-1], self.activations[-1]
         return X, *targets.targets(self._model.ops, y, len(y), n_out, self.dtype, output, f"the y of {what}")
+
+    def _placed(self, X: Any, Y: Any) -> tuple[Any, Any]:
+        """Return both on the device, or both in the host's memory if the device does not hold them."""
+        ops, dtype = self._model.ops, self.dtype
+        if not ops.is_native(X) and not ops.holds(
+            arrays.nbytes_on_device(X, dtype) + arrays.nbytes_on_device(Y, dtype)
+        ):
+            return X, np.asarray(ops.to_numpy(Y))
+        return arrays.to_device(ops, X, dtype), arrays.to_device(ops, Y, dtype)
 
     def _train(
         self,
@@ -612,10 +640,11 @@ class Network:
         X, Y, task = self._rows(X, y, "validation_data[0]", "validation_data[1]")
         if trained_for == "classification" and task == "regression":
             raise InputError("validation_data[1] must be labels or one-hot rows, as y is.")
-        return loop.Validation(X, self._model.ops.to_numpy(Y), metrics.BY_TASK[trained_for])
+        X, Y = self._placed(X, Y)
+        return loop.Validation(X, np.array(self._model.ops.to_numpy(Y)), trained_for)
 
     def _note_large_inputs(self, X: Array) -> None:
-        xp = self._model.ops.xp
+        xp = np if isinstance(X, np.ndarray) else self._model.ops.xp
         largest = max(-float(xp.min(X)), float(xp.max(X)))
         if largest > _LARGE_INPUT and not self._scale_was_given:
             warnings.warn(
@@ -624,7 +653,10 @@ class Network:
                 stacklevel=3,
             )
 
-    def _sgd(self, X: Array, Y: Array, batch_size: int, eta: float) -> MiniBatchSGD:
+    def _sgd(
+        self, X: Any, Y: Any, batch_size: int, eta: float, optimizer: str | Optimizer = "sgd", l2: float = 0.0
+    ) -> MiniBatchSGD:
+        optimizer = optimizers.get(optimizer)
         n = X.shape[0]
         if batch_size > n:
             warnings.warn(
@@ -632,7 +664,8 @@ class Network:
                 "of them.",
                 stacklevel=3,
             )
-        return MiniBatchSGD(self._model, X, Y, min(batch_size, n), eta, self._rng)
+        X, Y = self._placed(X, Y)
+        return MiniBatchSGD(self._model, X, Y, min(batch_size, n), eta, self._rng, optimizer, l2)
 
     def _pass(self, x: Any, y: Any, keep_z: bool = False) -> Workspace:
         """Run (25), BP1 and BP2 over the columns x and y."""

@@ -29,6 +29,8 @@ class Optimizer:
     name: str
     #: How many numbers it remembers of each parameter.
     states: int
+    #: Whether a step's size is about eta, whatever the gradient's.
+    scales_steps = False
     #: CUDA C++ statements that change ``w``, ``v0`` and ``v1``, given ``g`` and ``c[0]``, ``c[1]``, ...
     cuda: str
 
@@ -115,10 +117,9 @@ class Adam(Optimizer):
     """
 
     name = "adam"
+    scales_steps = True
     states = 2
-    cuda = (
-        "v0 += c[1] * (g - v0); v1 = c[2] * v1 + c[3] * g * g; w -= c[0] * v0 / (sqrt(v1) * c[4] + c[5]);"
-    )
+    cuda = "v0 += c[1] * (g - v0); v1 = c[2] * v1 + c[3] * g * g; w -= c[0] * v0 / (sqrt(v1) * c[4] + c[5]);"
 
     def __init__(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
         self.beta1, self.beta2 = _share(beta1, "beta1"), _share(beta2, "beta2")
@@ -166,6 +167,7 @@ class RMSProp(Optimizer):
     """
 
     name = "rmsprop"
+    scales_steps = True
     states = 1
     cuda = "v0 = c[1] * v0 + c[2] * g * g; w -= c[0] * g / (sqrt(v0) + c[3]);"
 
@@ -200,6 +202,7 @@ class Adagrad(Optimizer):
     """
 
     name = "adagrad"
+    scales_steps = True
     states = 1
     cuda = "v0 += g * g; w -= c[0] * g / (sqrt(v0) + c[1]);"
 
@@ -233,7 +236,7 @@ def _step_by_root(w: Array, g: Array, v: Array, eta: Any, epsilon: Any, scratch:
 
 def _share(value: Any, what: str) -> float:
     """Return `value` as a float in [0, 1)."""
-    share = 0.0 if not isinstance(value, bool) and value == 0 else checks.positive_float(value, what)
+    share = checks.float_from_zero(value, what)
     if share >= 1:
         raise InputError(f"{what} must be at least 0 and below 1, got {value!r}.")
     return share

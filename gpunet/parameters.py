@@ -17,7 +17,7 @@ from gpunet.errors import InputError
 
 
 class Parameters:
-    """A flat buffer on the device: w^1 ... w^L, then b^1 ... b^L, so that a penalty on the weights is one of its head.
+    """A flat buffer on the device: w^1 ... w^L, then b^1 ... b^L, so that the weights are its head.
 
     Attributes
     ----------

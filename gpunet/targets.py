@@ -19,7 +19,7 @@ _TEXT_ADVICE = " Classes that have names: classes, y = numpy.unique(y, return_in
 def targets(
     ops: Backend, y: Any, m: int, n_out: int, dtype: str, output: Activation, what: str = "y"
 ) -> tuple[Array, str]:
-    """Return y as targets (m, n_out) on the device, and the task: "classification" or "regression".
+    """Return y as targets (m, n_out) where they are, and the task: "classification" or "regression".
 
     Labels, whole numbers of shape (m,), become one-hot rows. With one output, y of shape (m,) is taken as it is.
     One-hot rows are classes, as are 0 and 1 for one output between 0 and 1; all else are numbers to predict.
@@ -31,7 +31,7 @@ def targets(
         raise InputError(f"{what} has {y.shape[0]} entries for {m} examples; one is needed for each.")
     if y.ndim == 1 and n_out > 1:
         on_host = ops.to_numpy(y) if not isinstance(y, np.ndarray) else y
-        return ops.asarray(one_hot(labels(on_host, n_out, what), n_out)), "classification"
+        return one_hot(labels(on_host, n_out, what), n_out), "classification"
     if y.ndim == 1:
         y = y[:, None]
     if tuple(y.shape) != (m, n_out):
@@ -54,7 +54,7 @@ def targets(
     )
     if isinstance(output, Softmax):
         _check_sums(ops, y, what)
-    return arrays.to_device(ops, y, dtype), _task(ops, y, n_out, output)
+    return y, _task(ops, y, n_out, output)
 
 
 def _check_sums(ops: Backend, y: Any, what: str) -> None:

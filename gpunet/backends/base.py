@@ -123,7 +123,7 @@ class Backend(ABC):
     def update(
         self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
     ) -> Array:
-        """Let `optimizer` change the parameters w, (p,), and its `states`, (k, p), in place; nabla may be overwritten.
+        """Let `optimizer` change the parameters w, (p,), and its `states`, (k, p), in place; nabla may change too.
 
         The gradient is nabla, (p,), plus penalty * w for the first `n_weights` parameters. `c` is an array of the
         optimizer's coefficients in w's dtype.
@@ -137,18 +137,14 @@ class Backend(ABC):
         above 1/2 and class 0 any other.
         """
 
-    # -- Verbs that are made of the others. A backend may do each in one pass. ----------------------------------------
+    # -- Verbs that are made of the others. A backend may do each in one pass. -------------------------------------
 
-    def layer_forward(
-        self, w: Array, a: Array, b: Array, activation: Activation, z: Array, out: Array
-    ) -> Array:
+    def layer_forward(self, w: Array, a: Array, b: Array, activation: Activation, z: Array, out: Array) -> Array:
         """Z = w a, then out = f(z + b) as `activate`: equation (25)."""
         self.matmul(w, a, out=z)
         return self.activate(z, b, activation, out=out)
 
-    def layer_backward(
-        self, w: Array, delta: Array, activation: Activation, z: Array, a: Array, out: Array
-    ) -> Array:
+    def layer_backward(self, w: Array, delta: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:
         """Out = w^T delta * f'(z): BP2. w and delta are those of the following layer."""
         self.matmul(w.T, delta, out=out)
         return self.hadamard_prime(out, activation, z, a, out=out)
@@ -167,7 +163,7 @@ class Backend(ABC):
         self.sum_batch(delta, out=nabla_b, alpha=alpha, beta=beta_b)  # BP3
         self.outer_sum(delta, a, out=nabla_w, alpha=alpha, beta=beta_w)  # BP4
 
-    # -- How a training runs on this backend --------------------------------------------------------------------------
+    # -- How a training runs on this backend -----------------------------------------------------------------------
 
     def capture(self, run: Callable[[], None]) -> Callable[[], None] | None:
         """Return a function that does what `run` does by one launch, if the device can replay it; else None.

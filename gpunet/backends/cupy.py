@@ -2,25 +2,52 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpunet.activations import Activation, Softmax
-from gpunet.backends.base import Array
-from gpunet.backends.cupy_kernels import COST_BLOCKS, Kernels, launch_elements, launch_warps
+from gpunet.activations import BUILT_IN, Activation, Softmax
+from gpunet.backends.base import Array, Stage
+from gpunet.backends.cupy_kernels import (
+    COST_BLOCKS,
+    Kernels,
+    Variant,
+    launch_dots,
+    launch_elements,
+    launch_singly,
+    launch_tiles,
+    launch_warps,
+    per_thread,
+)
+from gpunet.backends.cupy_stage import PinnedStage
 from gpunet.backends.in_place import InPlaceBackend
 from gpunet.costs import Cost, LogLikelihood
 from gpunet.errors import DeviceError, InputError
 from gpunet.kernels import cuda_source
+from gpunet.optimizers import Optimizer
+
+logger = logging.getLogger("gpunet")
 
 INSTALL_HINT = "pip install 'gpunet[cuda13]' (or 'gpunet[cuda12]' for an older driver)"
 
 
 #: The kernels index with 32 bits, and their strides must not overflow.
 _MOST_ELEMENTS = 2**30
+#: Products of at most so many multiplications are our own kernels', larger ones cuBLAS's. A small product's time is
+#: that of its launch, which a replayed step saves; cuBLAS can not be captured through CuPy. To be measured.
+_OWN_PRODUCT = 2**27
+#: Outputs of a layer up to which a block for each of them is better than tiles. To be measured.
+_FEW_OUTPUTS = 2**14
+#: The share of the free memory that a training's data may take.
+_SHARE_FOR_DATA = 0.8
+
+
+class _NotReplayableError(RuntimeError):
+    """Something in a step is not one of our own kernels."""
 
 
 class CuPyBackend(InPlaceBackend):
@@ -38,6 +65,7 @@ class CuPyBackend(InPlaceBackend):
     """
 
     total_slots = COST_BLOCKS
+    replays = True
 
     def __init__(self, ordinal: int = 0) -> None:
         cupy = _import_cupy()
@@ -79,6 +107,7 @@ class CuPyBackend(InPlaceBackend):
         return self.xp.take(x, index, axis=0, out=out)
 
     def gemm(self, a: Array, b: Array, out: Array, alpha: float, beta: float) -> Array:
+        self._not_replayable("its products are large enough for cuBLAS")
         # CuPy turns C-ordered operands into cuBLAS's transposes itself, and writes to either order in place.
         return self._cublas_gemm("N", "N", a, b, out=out, alpha=alpha, beta=beta)
 
@@ -87,12 +116,13 @@ class CuPyBackend(InPlaceBackend):
 
     def activate(self, z: Array, b: Array, activation: Activation, out: Array) -> Array:
         if not self._are_columns(z, b, out) or not (activation.cuda or isinstance(activation, Softmax)):
+            self._not_replayable(f"activation {activation.name!r} has no kernel")
             return super().activate(z, b, activation, out)
         n, m = np.int32(z.shape[0]), np.int32(z.shape[1])
         if isinstance(activation, Softmax):
             launch_warps(self._kernels.get("softmax", z.dtype), z.shape[1], (z, b, out, n, m))
         else:
-            kernel = self._kernels.get("activate", z.dtype, activation)
+            kernel = self._kernels.get("activate", z.dtype, Variant(activation))
             launch_elements(kernel, z.size, (z, b, out, n, np.int32(z.size)))
         return out
 
@@ -116,20 +146,22 @@ class CuPyBackend(InPlaceBackend):
             launch_warps(kernel, a.shape[1], (a, y, out, slots, *sizes), COST_BLOCKS)
             return out
         elif cost.cuda is not None and cost.cuda_delta(activation) is not None:
-            kernel = self._kernels.get("output_error", a.dtype, activation, cost)
+            kernel = self._kernels.get("output_error", a.dtype, Variant(activation, cost))
             launch_elements(kernel, a.size, (a, y, s, out, slots, np.int32(a.size)), COST_BLOCKS)
             return out
+        self._not_replayable(f"cost {cost.name!r} has no kernel with activation {activation.name!r}")
         return super().output_error(cost, activation, z, a, y, out, None if total is None else total[:1])
 
     def hadamard_prime(self, g: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:
         s = z if activation.needs_z else a
         if not self._are_columns(g, s, out) or not (activation.cuda or isinstance(activation, Softmax)):
+            self._not_replayable(f"activation {activation.name!r} has no kernel")
             return super().hadamard_prime(g, activation, z, a, out)
         if isinstance(activation, Softmax):
             kernel = self._kernels.get("softmax_prime", a.dtype)
             launch_warps(kernel, a.shape[1], (g, a, out, np.int32(a.shape[0]), np.int32(a.shape[1])))
         else:
-            kernel = self._kernels.get("hadamard_prime", a.dtype, activation)
+            kernel = self._kernels.get("hadamard_prime", a.dtype, Variant(activation))
             launch_elements(kernel, a.size, (g, s, out, np.int32(a.size)))
         return out
 
@@ -143,11 +175,113 @@ class CuPyBackend(InPlaceBackend):
     def gather(self, x: Array, index: Array, out: Array, scale: float = 1.0) -> Array:
         of_types = x.dtype in (out.dtype, np.uint8) and index.dtype == np.int64
         if not (of_types and self._are_columns(out) and x.flags.c_contiguous and index.flags.c_contiguous):
+            self._not_replayable(f"inputs of dtype {x.dtype} have no kernel")
             return super().gather(x, index, out, scale)
-        kernel = self._kernels.get("gather", out.dtype, source_dtype=x.dtype)
+        kernel = self._kernels.get("gather", out.dtype, Variant(source_dtype=x.dtype.name))
         arguments = (x, index, out, out.dtype.type(scale), np.int32(out.shape[0]), np.int32(out.size))
         launch_elements(kernel, out.size, arguments)
         return out
+
+    def update(
+        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
+    ) -> Array:
+        kernel = self._kernels.get("update", w.dtype, Variant(optimizer=optimizer))
+        numbers = w.dtype.type(penalty), np.int32(n_weights), np.int32(w.size)
+        launch_singly(kernel, w.size, (w, nabla, states, c, *numbers))
+        return w
+
+    def count_right(self, a: Array, classes: Array, total: Array) -> Array:
+        if not self._are_columns(a):
+            return super().count_right(a, classes, total)
+        n, m = np.int32(a.shape[0]), np.int32(a.shape[1])
+        launch_warps(self._kernels.get("count_right", a.dtype), a.shape[1], (a, classes, total, n, m))
+        return total
+
+    # A whole layer in one kernel, where its product is small enough for ours.
+
+    def layer_forward(self, w: Array, a: Array, b: Array, activation: Activation, z: Array, out: Array) -> Array:
+        if not (self._is_own_product(w, a, z, out) and (activation.cuda or isinstance(activation, Softmax))):
+            return super().layer_forward(w, a, b, activation, z, out)
+        softmax = isinstance(activation, Softmax)  # comes after the product, and adds the biases itself
+        f = BUILT_IN["linear"] if softmax else activation
+        (J, S), I = w.shape, a.shape[1]
+        arguments = (w, a, b, z, z if softmax else out, np.int32(I), np.int32(J), np.int32(S))
+        if I * J <= _FEW_OUTPUTS:
+            kernel = self._kernels.get("layer_forward_dot", w.dtype, Variant(f, bias=not softmax))
+            launch_dots(kernel, J, I, arguments)
+        else:
+            r = per_thread(I, J)
+            kernel = self._kernels.get("layer_forward", w.dtype, Variant(f, per_thread=r, bias=not softmax))
+            launch_tiles(kernel, I, J, r, arguments)
+        return self.activate(z, b, activation, out) if softmax else out
+
+    def layer_backward(self, w: Array, delta: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:
+        v = z if activation.needs_z else a
+        if not (self._is_own_product(w, delta, v, out) and (activation.cuda or isinstance(activation, Softmax))):
+            return super().layer_backward(w, delta, activation, z, a, out)
+        softmax = isinstance(activation, Softmax)
+        (S, J), I = w.shape, delta.shape[1]
+        r = per_thread(I, J)
+        f = BUILT_IN["linear"] if softmax else activation
+        kernel = self._kernels.get("layer_backward", w.dtype, Variant(f, per_thread=r))
+        launch_tiles(kernel, I, J, r, (w, delta, v, out, np.int32(I), np.int32(J), np.int32(S)))
+        return self.hadamard_prime(out, activation, z, a, out) if softmax else out
+
+    def layer_gradient(
+        self,
+        delta: Array,
+        a: Array,
+        nabla_b: Array,
+        nabla_w: Array,
+        alpha: float = 1.0,
+        beta_b: float = 0.0,
+        beta_w: float = 0.0,
+    ) -> None:
+        if not self._is_own_product(nabla_w, delta, a):
+            super().layer_gradient(delta, a, nabla_b, nabla_w, alpha, beta_b, beta_w)
+            return
+        I, J, S = delta.shape[0], a.shape[0] + 1, a.shape[1]
+        r = per_thread(I, J)
+        real = nabla_w.dtype.type
+        numbers = real(alpha), real(beta_b), real(beta_w), np.int32(I), np.int32(J), np.int32(S)
+        kernel = self._kernels.get("layer_gradient", nabla_w.dtype, Variant(per_thread=r))
+        launch_tiles(kernel, I, J, r, (delta, a, nabla_b, nabla_w, *numbers))
+
+    def _is_own_product(self, w: Array, *columns: Array) -> bool:
+        """Whether a product with a matrix of w's shape is small, and all have the layout that the kernels take."""
+        small = w.size * columns[0].shape[1] <= _OWN_PRODUCT
+        return small and w.flags.c_contiguous and w.dtype == columns[0].dtype and self._are_columns(*columns)
+
+    # -- How a training runs ---------------------------------------------------------------------------------------
+
+    def capture(self, run: Callable[[], None]) -> Callable[[], None] | None:
+        stream = self.xp.cuda.Stream(non_blocking=True)  # it only records; the launches are on the current one
+        self._memory.capturing = True
+        try:
+            with stream:
+                stream.begin_capture()
+                try:
+                    run()
+                finally:
+                    graph = stream.end_capture()
+        except (RuntimeError, NotImplementedError) as error:  # CUDA's errors among them
+            logger.info("gpunet: steps are launched one by one, because %s", error)
+            return None
+        finally:
+            self._memory.capturing = False
+        return graph.launch  # type: ignore[no-any-return]
+
+    def _not_replayable(self, reason: str) -> None:
+        """Refuse, in a capture, what is not a kernel of our own: memory that CuPy takes would be gone at a replay."""
+        if self._memory.capturing:
+            raise _NotReplayableError(reason)
+
+    def stage(self, rows: int, columns: int, dtype: str) -> Stage:
+        return PinnedStage(self, rows, columns, dtype)
+
+    def holds(self, nbytes: int) -> bool:
+        free, _ = self.xp.cuda.runtime.memGetInfo()
+        return bool(nbytes <= _SHARE_FOR_DATA * (free + self.xp.get_default_memory_pool().free_bytes()))
 
     @staticmethod
     def _are_columns(*arrays: Array) -> bool:

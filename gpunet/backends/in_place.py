@@ -24,6 +24,7 @@ class _Memory(threading.local):
     def __init__(self) -> None:
         self.buffers: dict[Any, Array] = {}
         self.views: dict[Any, Array] = {}
+        self.capturing = False
 
 
 class InPlaceBackend(ArrayAPIBackend):

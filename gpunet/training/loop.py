@@ -14,25 +14,17 @@ from gpunet.backends import Array
 from gpunet.errors import DivergenceError
 from gpunet.model import Model
 from gpunet.training.history import Epoch, History
-from gpunet.training.outputs import outputs
+from gpunet.training.outputs import measure
 from gpunet.training.sgd import MiniBatchSGD, Progress
-
-Metric = Callable[[npt.NDArray[Any], npt.NDArray[Any]], float]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Data to validate on after each epoch: inputs on the device, targets (N, n_out) in the host's memory."""
+    """Data to validate on: inputs X (N, n_in), targets Y (N, n_out) in the host's memory, and what they are for."""
 
     X: Array
     Y: npt.NDArray[Any]
-    metric: Metric
-
-    def measure(self, model: Model) -> tuple[float, float]:
-        """Return the mean cost and the score."""
-        a = outputs(model, self.X)
-        cost = model.cost.value(a.T, self.Y.T.astype(a.dtype), np)
-        return float(np.mean(cost, dtype=np.float64)), self.metric(a, self.Y)
+    task: str
 
 
 def run(
@@ -62,7 +54,7 @@ def run(
             cost = sgd.run_epoch(on_progress)
             _check_finite(model, cost, number, sgd.eta)
             seconds = time.perf_counter() - started
-            measured = validation.measure(model) if validation else (None, None)
+            measured = measure(model, validation.X, validation.Y, validation.task) if validation else (None, None)
             ops.copy(flat, out=good)
             history.epochs.append(Epoch(number, cost, seconds, sgd.n / seconds, *measured))
             if on_epoch is not None:

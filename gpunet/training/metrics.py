@@ -19,11 +19,6 @@ def to_classes(outputs: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return classes
 
 
-def accuracy(outputs: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
-    """Return the share of rows whose class is that of their one-hot target."""
-    return float(np.mean(to_classes(outputs) == to_classes(targets)))
-
-
 def r_squared(outputs: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
     """Return the coefficient of determination, the mean over the outputs; 1 is perfect, 0 as the mean.
 
@@ -35,7 +30,3 @@ def r_squared(outputs: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
     constant = variation == 0
     ratio = residual / np.where(constant, 1.0, variation)
     return float(np.mean(np.where(constant, residual == 0, 1.0 - ratio)))
-
-
-#: What `score` is for each task.
-BY_TASK = {"classification": accuracy, "regression": r_squared}

@@ -1,50 +1,107 @@
-"""The outputs of a network for many examples, chunk by chunk."""
+"""What a network makes of many examples, chunk by chunk: their outputs, their cost, how many it has right."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from gpunet import arrays
 from gpunet.backends import Array
-from gpunet.backprop import feedforward
+from gpunet.backprop import Workspace, feedforward
 from gpunet.model import Model
+from gpunet.training import metrics
 
 #: The activations of one chunk take about this many numbers.
 _CHUNK_NUMBERS = 2**22
 
+Result = TypeVar("Result")
+
 
 def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
-    """Return a^L for each row of X, which lies on the device: (N, n_in) -> (N, n_out) in the host's memory.
+    """Return a^L for each row of X, (N, n_in) -> (N, n_out) in the host's memory.
 
-    Where the device's memory does not hold a chunk's activations, smaller chunks are tried.
+    X may lie on the device or in the host's memory. Where the device's memory does not hold a chunk, smaller ones are
+    tried.
 
     Raises
     ------
     MemoryError
-        If it does not hold those of a single example.
+        If it does not hold a single example.
     """
+
+    def by_chunks(chunk: int) -> npt.NDArray[Any]:
+        result = np.empty((X.shape[0], model.sizes[-1]), dtype=model.dtype)
+        for rows, _, work in _passes(model, X, chunk):
+            result[rows] = model.ops.to_numpy(work.a[-1]).T
+        return result
+
+    return _in_smaller_chunks(model, X, by_chunks)
+
+
+def count_right(model: Model, X: Array, classes: npt.NDArray[np.int64]) -> int:
+    """Return for how many rows of X, (N, n_in), the largest output is that of its class, (N,)."""
+    ops = model.ops
+
+    def by_chunks(chunk: int) -> int:
+        right = ops.asarray(np.zeros(1, dtype=np.int64))
+        for rows, _, work in _passes(model, X, chunk):
+            ops.count_right(work.a[-1], ops.asarray(classes[rows]), right)
+        return int(ops.to_numpy(right)[0])
+
+    return _in_smaller_chunks(model, X, by_chunks)
+
+
+def measure(model: Model, X: Array, Y: npt.NDArray[Any], task: str) -> tuple[float, float]:
+    """Return the mean cost and the score of rows X, (N, n_in), with targets Y, (N, n_out), in the host's memory.
+
+    The score is the accuracy for "classification", R^2 for "regression".
+    """
+    ops, n = model.ops, X.shape[0]
+    classes = metrics.to_classes(Y) if task == "classification" else None
+
+    def by_chunks(chunk: int) -> tuple[float, float]:
+        total, right = ops.new_total(), ops.asarray(np.zeros(1, dtype=np.int64))
+        predicted = np.empty(Y.shape if classes is None else 0, dtype=model.dtype)
+        for rows, index, work in _passes(model, X, chunk):
+            ops.gather(arrays.to_device(ops, Y[rows], model.dtype), index, out=work.y)
+            a, z, delta = work.a[-1], work.z[-1], work.delta[-1]
+            ops.output_error(model.cost, model.activations[-1], z, a, work.y, out=delta, total=total)
+            if classes is not None:
+                ops.count_right(a, ops.asarray(classes[rows]), right)
+            else:
+                predicted[rows] = ops.to_numpy(a).T
+        cost = float(ops.to_numpy(total).sum()) / n
+        return cost, metrics.r_squared(predicted, Y) if classes is None else int(ops.to_numpy(right)[0]) / n
+
+    return _in_smaller_chunks(model, X, by_chunks)
+
+
+def _in_smaller_chunks(model: Model, X: Array, by_chunks: Callable[[int], Result]) -> Result:
+    """Call `by_chunks` with ever fewer examples a chunk, until the device's memory holds one."""
     chunk = max(1, min(X.shape[0], _CHUNK_NUMBERS // sum(model.sizes)))
     while True:
         try:
-            return _by_chunks(model, X, chunk)
+            return by_chunks(chunk)
         except MemoryError:
             if chunk == 1:
                 raise
             chunk = max(1, chunk // 4)
 
 
-def _by_chunks(model: Model, X: Array, chunk: int) -> npt.NDArray[Any]:
+def _passes(model: Model, X: Array, chunk: int) -> Iterator[tuple[slice, Array, Workspace]]:
+    """Run chunk after chunk through the network; yield its place in X, its rows' numbers in it, and the pass."""
     ops, n = model.ops, X.shape[0]
-    result = np.empty((n, model.sizes[-1]), dtype=model.dtype)
-    rows = ops.asarray(np.arange(n))
+    numbers = ops.asarray(np.arange(chunk))
     work = None
     for start in range(0, n, chunk):
-        index = rows[start : min(start + chunk, n)]
-        m = index.shape[0]
+        rows = slice(start, min(start + chunk, n))
+        m = rows.stop - start
         if work is None or work.m != m:
             work = model.workspace(m)
-        ops.gather(X, index, out=work.a[0], scale=model.input_scale)
-        result[start : start + m] = ops.to_numpy(feedforward(ops, model.layers, work)).T
-    return result
+        index = numbers[:m]
+        ops.gather(arrays.to_device(ops, X[rows, ...], model.dtype), index, out=work.a[0], scale=model.input_scale)
+        feedforward(ops, model.layers, work)
+        yield rows, index, work

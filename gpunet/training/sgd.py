@@ -31,7 +31,7 @@ class MiniBatchSGD:
     ----------
     model : Model
     X : array, shape (N, n_in)
-        Inputs, one row an example, in their own dtype: on the device, or in the host's memory if it does not hold them.
+        Inputs, one row an example, in their own dtype: on the device, or on the host if it does not hold them.
     Y : array, shape (N, n_out)
         Targets, one row an example, where X is.
     batch_size : int
@@ -81,7 +81,8 @@ class MiniBatchSGD:
         """Train on every example once; return the mean cost, NaN or infinite if it diverged."""
         self._total[...] = 0.0
         reports = _Reports(on_progress)
-        for self._X, self._Y, index in self._data.parts(self.rng.permutation(self.n)):
+        for X, Y, index in self._data.parts(self.rng.permutation(self.n)):
+            self._X, self._Y = X, Y
             self._run(index, reports)
         return float(self.model.ops.to_numpy(self._total).sum() / self.n)
 
@@ -157,9 +158,12 @@ class _Replay:
         self._ops = ops
         self._index = ops.empty(tuple(index.shape), "int64")
         self._c = None if c is None else ops.empty(tuple(c.shape), str(c.dtype))
-        self._run = lambda: take_steps(self._index, self._c)
+        self._take_steps = take_steps
         self._ran = False
         self.launch: Callable[[], None] | None = None
+
+    def _run(self) -> None:
+        self._take_steps(self._index, self._c)
 
     def __call__(self, index: Array, c: Array | None) -> None:
         self._ops.copy(index, out=self._index)

@@ -7,8 +7,10 @@ one; and inside `no_host_sync()` nothing may cross between host and device.
 What it can not show: that cuBLAS, CUDA and the real CuPy do what is imitated here. tests/gpu does, on a card.
 """
 
+import ctypes
 import importlib.abc
 import sys
+import threading
 import types
 from contextlib import contextmanager
 
@@ -29,14 +31,28 @@ class State:
         self.cublas_error = None  # raised by gemm
         self.memory = None  # how many more bytes can be allocated; None: any number
         self.current = 0
+        self.streams = threading.local()  # of each thread, the stream that is current
+        self.capture_error = None  # raised when a capture ends
         self.guarded = False
         self.allocations = 0
+        self.graph_launches = 0
+        self.copied_bytes = 0
         self.crossings = 0
+
+    @property
+    def stream(self):
+        return getattr(self.streams, "current", Stream.null)
 
     def cross(self, what):
         self.crossings += 1
+        self.not_captured(what)
         if self.guarded:
             raise AssertionError(f"{what} crosses between host and device inside a training step")
+
+    def not_captured(self, what):
+        """Nothing but kernels and copies of RawKernel's kind may be recorded."""
+        if self.stream.recorded is not None:
+            raise CUDARuntimeError(f"cudaErrorStreamCaptureUnsupported: {what} while a stream is capturing")
 
 
 @contextmanager
@@ -78,6 +94,105 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
 
+class Stream:
+    """A stream runs at once what it is given, unless it is capturing; events are checked for being in order."""
+
+    def __init__(self, null=False, non_blocking=False, ptds=False, priority=None):
+        self.non_blocking = non_blocking
+        self.recorded = None
+        self._before = []
+
+    def __enter__(self):
+        self._before.append(STATE.stream)
+        STATE.streams.current = self
+        return self
+
+    def __exit__(self, *exception):
+        STATE.streams.current = self._before.pop()
+
+    def begin_capture(self, mode=None):
+        if self is Stream.null:
+            raise RuntimeError("cannot capture on the default (legacy) stream")
+        assert self.recorded is None
+        self.recorded = []
+
+    def end_capture(self):
+        recorded, self.recorded = self.recorded, None
+        if STATE.capture_error is not None:
+            raise STATE.capture_error
+        return Graph(recorded)
+
+    def wait_event(self, event):
+        event.waited_for_by.append(self)
+
+
+Stream.null = Stream(null=True)
+
+
+class Graph:
+    def __init__(self, launches):
+        self._launches = launches
+        self.launched = 0
+
+    def launch(self, stream=None):
+        STATE.not_captured("a graph's launch")
+        self.launched += 1
+        STATE.graph_launches += 1
+        for launch in self._launches:
+            launch()
+
+
+class Event:
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        self.recorded_on = None
+        self.waited_for_by = []
+
+    def record(self, stream=None):
+        self.recorded_on = stream or STATE.stream
+        self.waited_for_by = []
+
+    def synchronize(self):
+        STATE.not_captured("synchronize()")
+
+
+def get_current_stream(device_id=-1):
+    return STATE.stream
+
+
+def alloc_pinned_memory(size):
+    STATE.not_captured("alloc_pinned_memory()")
+    return bytearray(size)
+
+
+class _Data:
+    """An array's memory: where a copy from pinned memory goes."""
+
+    def __init__(self, array):
+        self._array = array
+
+    def copy_from_host_async(self, mem, size, stream=None):
+        STATE.not_captured("copy_from_host_async()")
+        assert stream is not STATE.stream, "a copy that is to overlap needs a stream of its own"
+        assert self._array._values.flags.c_contiguous
+        assert size <= self._array.nbytes
+        STATE.copied_bytes += size
+        ctypes.memmove(self._array._values.ctypes.data, mem, size)
+
+
+def memGetInfo():
+    free = 2**62 if STATE.memory is None else STATE.memory
+    return free, 2**62
+
+
+class _Pool:
+    def free_bytes(self):
+        return 0
+
+
+def get_default_memory_pool():
+    return _Pool()
+
+
 def _host(value):
     """The NumPy array inside, for computing; scalars as they are; anything else is refused."""
     if isinstance(value, ndarray):
@@ -91,6 +206,7 @@ def _host(value):
 
 def _new(values):
     """Fresh device memory with these values."""
+    STATE.not_captured("an allocation")
     STATE.allocations += 1
     if STATE.memory is not None:
         STATE.memory -= values.nbytes
@@ -129,6 +245,7 @@ class ndarray:  # noqa: N801
     flags = property(lambda self: _Flags(self._values))
     T = property(lambda self: ndarray(self._values.T, self._device_id))
     device = property(lambda self: Device(self._device_id))
+    data = property(lambda self: _Data(self))
 
     def __repr__(self):
         return f"fake_cupy.ndarray({self.shape}, {self.dtype})"
@@ -140,6 +257,7 @@ class ndarray:  # noqa: N801
         return ndarray(self._values[_plain(key)].view(), self._device_id)
 
     def __setitem__(self, key, value):
+        STATE.not_captured("an assignment")
         source = _host(value)
         _host(self)
         target = self._values[_plain(key)]
@@ -206,6 +324,7 @@ class ufunc:  # noqa: N801
         values = [_host(arg) for arg in args]
         if out is None:
             return _new(_compute(self._of, *values, casting=casting, dtype=dtype))
+        STATE.not_captured(self.__name__)
         if not isinstance(out, ndarray):
             raise TypeError(f"out must be an array of the device, got {type(out)}")
         shape = np.broadcast_shapes(*(np.shape(v) for v in values))
@@ -217,7 +336,7 @@ class ufunc:  # noqa: N801
 
 UFUNCS = (
     "abs", "add", "divide", "equal", "exp", "greater", "greater_equal", "isfinite", "less", "less_equal", "log",
-    "bitwise_and", "bitwise_or", "maximum", "multiply", "negative", "power", "sign", "subtract", "tanh",
+    "bitwise_and", "bitwise_or", "maximum", "multiply", "negative", "power", "sign", "sqrt", "subtract", "tanh",
 )  # fmt: skip
 _UFUNC = {name: ufunc(name) for name in UFUNCS}
 
@@ -348,14 +467,19 @@ max = _reduction("max")
 min = _reduction("min")
 
 
+def argmax(a, axis=None, dtype=None, out=None, keepdims=False):
+    assert out is None, "not imitated"
+    return _new(np.asarray(np.argmax(_host(a), axis=axis, keepdims=keepdims)))
+
+
 def sum(a, axis=None, dtype=None, out=None, keepdims=False):
     assert out is None, "not imitated"
     return _new(np.asarray(_compute(np.sum, _host(a), axis=axis, dtype=dtype, keepdims=keepdims)))
 
 
 FUNCTIONS = (
-    all, asarray, ascontiguousarray, asnumpy, astype, empty, full_like, max, min, ones, ones_like, reshape, sum, take,
-    vdot, where, zeros, zeros_like,
+    all, argmax, asarray, ascontiguousarray, asnumpy, astype, empty, full_like, max, min, ones, ones_like, reshape,
+    sum, take, vdot, where, zeros, zeros_like,
 )  # fmt: skip
 
 
@@ -393,6 +517,9 @@ class RawKernel:
         kernel.check(grid, block, values)
         if STATE.launch_error is not None:
             raise STATE.launch_error
+        if STATE.stream.recorded is not None:
+            STATE.stream.recorded.append(lambda: kernel(grid, block, values, self.order))
+            return
         kernel(grid, block, values, self.order)
         if STATE.wrong_kernel:
             for parameter, value in zip(kernel.parameters, values, strict=True):
@@ -404,6 +531,8 @@ def gemm(transa, transb, a, b, out=None, alpha=1.0, beta=0.0):
     """CuPy's cublas.gemm: the same asserts, and cuBLAS's rule that beta = 0 does not read `out`."""
     if STATE.cublas_error is not None:
         raise STATE.cublas_error
+    if STATE.stream.recorded is not None:
+        raise NotImplementedError("calling cuBLAS API during stream capture is currently unsupported")
     assert a.ndim == b.ndim == 2
     assert a.dtype == b.dtype
     if a.dtype.char not in "fd":
@@ -462,6 +591,7 @@ def build():
         CUDARuntimeError=CUDARuntimeError,
         getDeviceCount=getDeviceCount,
         getDeviceProperties=getDeviceProperties,
+        memGetInfo=memGetInfo,
     )
     cuda = _module(
         "cupy.cuda",
@@ -469,6 +599,10 @@ def build():
         compiler=_module("cupy.cuda.compiler", CompileException=CompileException),
         memory=_module("cupy.cuda.memory", OutOfMemoryError=OutOfMemoryError),
         Device=Device,
+        Event=Event,
+        Stream=Stream,
+        alloc_pinned_memory=alloc_pinned_memory,
+        get_current_stream=get_current_stream,
     )
     cublas = _module("cupy.cublas", gemm=gemm)
     cupy = _module(
@@ -476,6 +610,7 @@ def build():
         __path__=[],
         cuda=cuda,
         cublas=cublas,
+        get_default_memory_pool=get_default_memory_pool,
         ndarray=ndarray,
         RawKernel=RawKernel,
         finfo=np.finfo,

@@ -30,7 +30,7 @@ LAYERS = (
     {"errors", "version"},
     {"checks"},
     {"kernels"},
-    {"activations"},
+    {"activations", "optimizers"},
     {"costs"},
     {"initializers", "backends"},
     {"backprop", "parameters", "arrays", "architecture"},

@@ -5,19 +5,22 @@ the threads; every access watched. A check takes the kernel's text, so that the 
 """
 
 import contextlib
+import functools
 from unittest import mock
 
 import numpy as np
 from backends import fake_cupy
 
-from gpunet import activations, costs
+import gpunet.kernels
+from gpunet import activations, costs, optimizers
 from gpunet.backends import cupy as cupy_backend
 from gpunet.backends import cupy_kernels
 from gpunet.backends.cupy import CuPyBackend
 from gpunet.backends.numpy import NumPyBackend
-from gpunet.kernels import cuda_source
 
-SHAPES = ((1, 1), (31, 2), (32, 3), (33, 20), (257, 3), (1000, 1), (3, 300))
+SHAPES = ((1, 1), (31, 2), (32, 3), (33, 20), (257, 3), (1000, 3), (3, 300))
+#: (n, k, m): weights (n, k) and m examples.
+PRODUCTS = ((1, 1, 1), (31, 33, 2), (33, 32, 18), (2, 257, 5), (10, 1000, 3), (40, 3, 33))
 ORDERS = ("ascending", "descending")
 FUSED = ("sigmoid", "tanh", "relu", "linear")
 HOST = NumPyBackend()
@@ -27,16 +30,17 @@ HOST = NumPyBackend()
 def backend(name, text):
     """Give a backend whose kernel `name` has that text, whose grids are small, and whose every access is watched."""
 
-    def source(wanted):
-        return text if wanted == name else cuda_source(wanted)
+    read = gpunet.kernels._read
+
+    def read_changed(file):
+        return text if file.partition(".")[0] == name else read(file)
 
     def few_blocks(launch):
         return lambda kernel, tasks, arguments, most=2: launch(kernel, tasks, arguments, min(most, 2))
 
     with contextlib.ExitStack() as stack:
-        for module in (cupy_kernels, cupy_backend):
-            stack.enter_context(mock.patch.object(module, "cuda_source", source))
-        for launch in ("launch_elements", "launch_warps"):
+        stack.enter_context(mock.patch.object(gpunet.kernels, "_read", read_changed))
+        for launch in ("launch_elements", "launch_singly", "launch_warps"):
             changed = few_blocks(getattr(cupy_kernels, launch))
             stack.enter_context(mock.patch.object(cupy_backend, launch, changed))
         stack.enter_context(mock.patch.object(fake_cupy.RawKernel, "sanitize", True))
@@ -57,13 +61,14 @@ def agree(ops, got, wanted, dtype, least=1e-30):
 
 
 def both(name, text, dtype, run, shapes=SHAPES, least=1e-30):
-    """Run `run(ops, rng, n, m)` on NumPy and on the simulated device, in both orders, and compare the results."""
+    """Run `run(ops, rng, *shape)` on NumPy and on the simulated device, in both orders, and compare the results."""
     with backend(name, text) as device:
-        for n, m in shapes:
-            wanted = [np.array(HOST.to_numpy(v)) for v in run(HOST, np.random.default_rng(n), n, m)]
+        for shape in shapes:
+            wanted = [np.array(HOST.to_numpy(v)) for v in run(HOST, np.random.default_rng(shape[0]), *shape)]
             for order in ORDERS:
                 with mock.patch.object(fake_cupy.RawKernel, "order", order), device.active():
-                    for got, right in zip(run(device, np.random.default_rng(n), n, m), wanted, strict=True):
+                    results = run(device, np.random.default_rng(shape[0]), *shape)
+                    for got, right in zip(results, wanted, strict=True):
                         agree(device, got, right, dtype, least)
 
 
@@ -138,7 +143,7 @@ def output_error(
                 ops.output_error(costs.get(cost), activations.get(f), a, a, y, out=out, total=total)
             slots = ops.to_numpy(total)
             if ops is not HOST:  # a block adds to the slot of its number, and to no other
-                used = min(2, -(-m // 8) if f == "softmax" else -(-n * m // 256))
+                used = min(2, -(-m // 8) if f == "softmax" else -(-n * m // 1024))
                 assert (slots[:used] != 0).all()
                 assert not slots[used:].any()
             return out, ops.asarray(np.atleast_2d(slots.sum()))
@@ -174,6 +179,123 @@ def outer_batch(name, text, dtype):
     both(name, text, dtype, run, ((1, 1), (2, 3), (31, 2), (33, 5), (3, 40)))
 
 
+@contextlib.contextmanager
+def products(per_thread=1, few_outputs=0):
+    """Let a thread of a tile have so many rows and columns, and tiles be used above so many outputs."""
+    with (
+        mock.patch.object(cupy_backend, "per_thread", return_value=per_thread),
+        mock.patch.object(cupy_backend, "_FEW_OUTPUTS", few_outputs),
+    ):
+        yield
+
+
+def forward(name, text, dtype, functions):
+    """A layer's z and a, with z in an array of its own and in a's."""
+    for f in map(activations.get, functions):
+
+        def run(ops, rng, n, k, m, f=f):
+            w, b = ops.asarray(rng.normal(size=(n, k)), dtype), ops.asarray(rng.normal(size=(n, 1)), dtype)
+            x = columns(ops, rng.normal(size=(k, m)) / np.sqrt(k), dtype)
+            z, a, same = empty(ops, n, m, dtype), empty(ops, n, m, dtype), empty(ops, n, m, dtype)
+            ops.layer_forward(w, x, b, f, z=z, out=a)
+            ops.layer_forward(w, x, b, f, z=same, out=same)
+            return z, a, same
+
+        both(name, text, dtype, run, PRODUCTS, least=1.0)
+
+
+def layer_forward(name, text, dtype, sides=(1, 2)):
+    """In tiles."""
+    for r in sides:
+        with products(r):
+            forward(name, text, dtype, ("sigmoid", "softmax") if r == 1 else ("relu",))
+
+
+def layer_forward_dot(name, text, dtype):
+    """With a block for each neuron and a few examples."""
+    with products(few_outputs=10**9):
+        forward(name, text, dtype, ("sigmoid", "softmax"))
+
+
+def layer_backward(name, text, dtype, sides=(1, 2)):
+    """A layer's delta from that of the following one."""
+
+    def run(ops, rng, n, k, m, f):
+        w, delta = ops.asarray(rng.normal(size=(n, k)), dtype), columns(ops, rng.normal(size=(n, m)), dtype)
+        a = columns(ops, rng.random((k, m)), dtype)
+        return (ops.layer_backward(w, delta, f, a, a, out=empty(ops, k, m, dtype)),)
+
+    for r in sides:
+        for f in map(activations.get, ("sigmoid", "softmax") if r == 1 else ("tanh",)):
+            with products(r):
+                both(name, text, dtype, functools.partial(run, f=f), PRODUCTS, least=1.0)
+
+
+def layer_gradient(name, text, dtype, sides=(1, 2)):
+    """Written to memory that holds NaN, and added to what is there."""
+
+    def run(ops, rng, n, k, m):
+        delta, a = columns(ops, rng.normal(size=(n, m)), dtype), columns(ops, rng.normal(size=(k, m)), dtype)
+        results = []
+        for alpha, beta_b, beta_w in ((0.7, 0.0, 0.0), (-0.3, 1.0, 0.5), (1.0, 0.25, 0.0)):
+            b, w = (
+                ops.asarray(rng.normal(size=(n, j)) * (1 if beta else np.nan), dtype)
+                for j, beta in ((1, beta_b), (k, beta_w))
+            )
+            ops.layer_gradient(delta, a, b, w, alpha=alpha, beta_b=beta_b, beta_w=beta_w)
+            results += [b, w]
+        return results
+
+    for r in sides:
+        with products(r):
+            both(name, text, dtype, run, PRODUCTS, least=1.0)
+
+
+def tile(name, text, dtype):
+    """The loop that these three share."""
+    for check in (layer_forward, layer_backward, layer_gradient):
+        check(name, text, dtype)
+
+
+def update(name, text, dtype):
+    """Two steps of each optimizer, with a penalty on some of the parameters."""
+    for optimizer in optimizers.BUILT_IN.values():
+        if not optimizer.states:
+            continue
+        coefficients = optimizer.coefficients(0.1, np.array([1, 2]))
+
+        def run(ops, rng, n, m, optimizer=optimizer, coefficients=coefficients):
+            size = n * m
+            w, states = (
+                ops.asarray(rng.normal(size=size), dtype),
+                ops.asarray(np.zeros((optimizer.states, size)), dtype),
+            )
+            for c in coefficients:
+                nabla = ops.asarray(rng.normal(size=size), dtype)
+                ops.update(optimizer, w, nabla, states, ops.asarray(c, dtype), 0.3, size // 3)
+            return ops.xp.reshape(w, (1, size)), states
+
+        both(name, text, dtype, run, ((1, 1), (31, 1), (257, 3), (1000, 2)), least=1.0)
+
+
+def count_right(name, text, dtype):
+    """Entries that are distinct, equal, negative, NaN; a single row."""
+
+    def run(ops, rng, n, m):
+        results = []
+        for values in (rng.normal(size=(n, m)), rng.integers(-2, 2, (n, m)) * 1.0, -rng.random((n, m)) - 1):
+            with_nan = np.where(rng.random((n, m)) < 0.02, np.nan, values)
+            for a in (values, with_nan):
+                found = (a[0] > 0.5) * 1 if n == 1 else a.argmax(axis=0)
+                classes = np.where(rng.random(m) < 0.7, found, rng.integers(0, max(n, 2), m))
+                total = ops.asarray(np.array([5]))
+                ops.count_right(columns(ops, a, dtype), ops.asarray(classes), total)
+                results.append(ops.xp.reshape(total, (1, 1)))
+        return results
+
+    both(name, text, dtype, run, ((1, 1), (1, 40), (10, 30), (31, 3), (33, 40), (257, 3), (1000, 2)))
+
+
 def probe(name, text, dtype):
     """The kernel that shows that a device works: opening the backend runs it."""
     for order in ORDERS:
@@ -185,13 +307,20 @@ CHECKS = {
     check.__name__: check
     for check in (
         activate,
+        count_right,
         gather,
         hadamard_prime,
+        layer_backward,
+        layer_forward,
+        layer_forward_dot,
+        layer_gradient,
         outer_batch,
         output_error,
         probe,
         softmax,
         softmax_error,
         softmax_prime,
+        tile,
+        update,
     )
 }

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from backends import fake_cupy
 
-from gpunet.kernels import cuda_source
 from simulator import mutate
 from simulator.kernel_checks import CHECKS
 
 SOURCES = Path(__file__).resolve().parents[2] / "kernels" / "cuda"
+TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in SOURCES.glob("*.cu*")}
 
 _AGAIN = "some elements are computed more than once, and give the same each time"
 _EVERY_LANE_HAS_IT = "after the exchange every lane, and after the barrier every thread, has the same sum to write"
@@ -48,18 +48,24 @@ def _cupy(monkeypatch):
 
 
 def test_every_kernel_has_a_check():
-    assert {path.stem for path in SOURCES.glob("*.cu")} == set(CHECKS)
+    assert set(TEXTS) == set(CHECKS)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_kernel(name, dtype):
-    CHECKS[name](name, cuda_source(name), dtype)
+    CHECKS[name](name, TEXTS[name], dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["layer_backward", "layer_forward", "layer_gradient"])
+def test_the_largest_tiles(name, dtype):
+    CHECKS[name](name, TEXTS[name], dtype, sides=(4,))
 
 
 @pytest.mark.parametrize("name", sorted(CHECKS))
 def test_no_mutant_survives(name, record_property):
-    text = cuda_source(name)
+    text = TEXTS[name]
     verdicts = mutate.survivors(
         mutate.mutants(text), lambda changed: CHECKS[name](name, changed, "float32"), original=text, limit=5
     )
