@@ -12,8 +12,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gpunet import activations, costs
-from gpunet.backends.cupy_kernels import definitions, source
+from gpunet import activations, costs, optimizers
+from gpunet.backends.cupy_kernels import Variant, source
 from gpunet.kernels import cuda_source
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
@@ -24,19 +24,29 @@ def variants():
     fused = [f for f in activations.BUILT_IN.values() if f.cuda]
     yield "probe", "probe", cuda_source("probe")
     for dtype in ("float32", "float64"):
+
+        def one(kernel, label="", dtype=dtype, **left_open):
+            return f"{label} {dtype}".strip(), kernel, source(kernel, dtype, Variant(**left_open).macros())
+
         for f in fused:
-            macros = definitions(f, None, None)
-            yield f"{f.name} {dtype}", "activate", source("activate", dtype, macros)
-            yield f"{f.name} {dtype}", "hadamard_prime", source("hadamard_prime", dtype, macros)
+            for kernel in ("activate", "hadamard_prime"):
+                yield one(kernel, f.name, activation=f)
+            yield one("layer_forward_dot", f.name, activation=f)
+        for r in (1, 2, 4):
+            yield one("layer_gradient", f"tile {16 * r}", per_thread=r)
+            for kernel in ("layer_forward", "layer_backward"):  # of the activations that with the longest code
+                yield one(kernel, f"sigmoid, tile {16 * r}", activation=activations.get("sigmoid"), per_thread=r)
         for cost in costs.BUILT_IN.values():
             for f in fused:
                 if cost.cuda and cost.cuda_delta(f) and (cost.outputs is None or f.name in cost.outputs):
-                    text = source("output_error", dtype, definitions(f, cost, None))
-                    yield f"{cost.name} {f.name} {dtype}", "output_error", text
-        for kernel in ("softmax", "softmax_prime", "softmax_error", "outer_batch"):
-            yield dtype, kernel, source(kernel, dtype)
+                    yield one("output_error", f"{cost.name} {f.name}", activation=f, cost=cost)
+        for kernel in ("softmax", "softmax_prime", "softmax_error", "outer_batch", "count_right"):
+            yield one(kernel)
+        for optimizer in optimizers.BUILT_IN.values():
+            if optimizer.states:
+                yield one("update", optimizer.name, optimizer=optimizer)
         for x_dtype in ("uint8", dtype):
-            yield f"{x_dtype} to {dtype}", "gather", source("gather", dtype, definitions(None, None, x_dtype))
+            yield one("gather", f"{x_dtype} to", source_dtype=x_dtype)
 
 
 def compile_kernel(nvcc, label, text):

@@ -1,6 +1,6 @@
 """gpunet trains fully connected networks by explicit backpropagation, on NumPy, CuPy or any Array API library."""
 
-from gpunet import datasets
+from gpunet import datasets, optimizers
 from gpunet.activations import Activation, mixed
 from gpunet.config import show_config
 from gpunet.costs import Cost
@@ -22,5 +22,6 @@ __all__ = [
     "check_gradients",
     "datasets",
     "mixed",
+    "optimizers",
     "show_config",
 ]

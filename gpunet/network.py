@@ -617,7 +617,10 @@ class Network:
     ) -> History:
         """Run the epochs; where not one is kept, task and history stay as they were."""
         before = self.task, self.history
-        self.task, self.history = task, History(self.device, self.backend, sgd.eta, sgd.batch_size)
+        self.task, self.history = (
+            task,
+            History(self.device, self.backend, sgd.engine, sgd.optimizer.name, sgd.eta, sgd.batch_size),
+        )
         try:
             loop.run(sgd, epochs, self.history, validation, on_epoch, on_progress)
         finally:

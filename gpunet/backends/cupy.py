@@ -115,8 +115,7 @@ class CuPyBackend(InPlaceBackend):
     # order, an activation without CUDA expressions) goes the way of CuPy's own functions.
 
     def activate(self, z: Array, b: Array, activation: Activation, out: Array) -> Array:
-        if not self._are_columns(z, b, out) or not (activation.cuda or isinstance(activation, Softmax)):
-            self._not_replayable(f"activation {activation.name!r} has no kernel")
+        if not (self._has_kernel(activation) and self._are_columns(z, b, out)):
             return super().activate(z, b, activation, out)
         n, m = np.int32(z.shape[0]), np.int32(z.shape[1])
         if isinstance(activation, Softmax):
@@ -154,8 +153,7 @@ class CuPyBackend(InPlaceBackend):
 
     def hadamard_prime(self, g: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:
         s = z if activation.needs_z else a
-        if not self._are_columns(g, s, out) or not (activation.cuda or isinstance(activation, Softmax)):
-            self._not_replayable(f"activation {activation.name!r} has no kernel")
+        if not (self._has_kernel(activation) and self._are_columns(g, s, out)):
             return super().hadamard_prime(g, activation, z, a, out)
         if isinstance(activation, Softmax):
             kernel = self._kernels.get("softmax_prime", a.dtype)
@@ -200,7 +198,7 @@ class CuPyBackend(InPlaceBackend):
     # A whole layer in one kernel, where its product is small enough for ours.
 
     def layer_forward(self, w: Array, a: Array, b: Array, activation: Activation, z: Array, out: Array) -> Array:
-        if not (self._is_own_product(w, a, z, out) and (activation.cuda or isinstance(activation, Softmax))):
+        if not (self._has_kernel(activation) and self._is_own_product(w, a, z, out)):
             return super().layer_forward(w, a, b, activation, z, out)
         softmax = isinstance(activation, Softmax)  # comes after the product, and adds the biases itself
         f = BUILT_IN["linear"] if softmax else activation
@@ -217,7 +215,7 @@ class CuPyBackend(InPlaceBackend):
 
     def layer_backward(self, w: Array, delta: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:
         v = z if activation.needs_z else a
-        if not (self._is_own_product(w, delta, v, out) and (activation.cuda or isinstance(activation, Softmax))):
+        if not (self._has_kernel(activation) and self._is_own_product(w, delta, v, out)):
             return super().layer_backward(w, delta, activation, z, a, out)
         softmax = isinstance(activation, Softmax)
         (S, J), I = w.shape, delta.shape[1]
@@ -246,6 +244,13 @@ class CuPyBackend(InPlaceBackend):
         numbers = real(alpha), real(beta_b), real(beta_w), np.int32(I), np.int32(J), np.int32(S)
         kernel = self._kernels.get("layer_gradient", nabla_w.dtype, Variant(per_thread=r))
         launch_tiles(kernel, I, J, r, (delta, a, nabla_b, nabla_w, *numbers))
+
+    def _has_kernel(self, activation: Activation) -> bool:
+        """Whether the activation can be part of a kernel."""
+        if activation.cuda or isinstance(activation, Softmax):
+            return True
+        self._not_replayable(f"activation {activation.name!r} has no kernel")
+        return False
 
     def _is_own_product(self, w: Array, *columns: Array) -> bool:
         """Whether a product with a matrix of w's shape is small, and all have the layout that the kernels take."""

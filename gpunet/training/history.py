@@ -35,10 +35,25 @@ class Epoch:
 
 @dataclass
 class History:
-    """The epochs of a training and what ran it."""
+    """The epochs of a training and what ran it.
+
+    Attributes
+    ----------
+    device, backend : str
+        As the network's.
+    engine : str
+        How the steps were run, such as "step by step".
+    optimizer : str
+    eta : float
+        The learning rate.
+    batch_size : int
+    epochs : list of Epoch
+    """
 
     device: str
     backend: str
+    engine: str
+    optimizer: str
     eta: float
     batch_size: int
     epochs: list[Epoch] = field(default_factory=list)

@@ -56,6 +56,7 @@ def run(
             seconds = time.perf_counter() - started
             measured = measure(model, validation.X, validation.Y, validation.task) if validation else (None, None)
             ops.copy(flat, out=good)
+            history.engine = sgd.engine
             history.epochs.append(Epoch(number, cost, seconds, sgd.n / seconds, *measured))
             if on_epoch is not None:
                 on_epoch(history.epochs[-1])

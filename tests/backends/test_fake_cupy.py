@@ -37,7 +37,7 @@ def test_refuses_what_cupy_refuses(cupy):
         cupy.take(x, cupy.asarray([0]), mode="clip")
     with pytest.raises(ValueError, match="shape"):
         cupy.add(x, x, out=cupy.empty((2, 3)))
-    for unknown in (lambda: cupy.einsum, lambda: x.tolist, lambda: cupy.cuda.Stream):
+    for unknown in (lambda: cupy.einsum, lambda: x.tolist, lambda: cupy.cuda.profiler):
         with pytest.raises(AttributeError):
             unknown()
 
@@ -86,7 +86,18 @@ def test_gemm_and_methods_are_cupys():
     assert issubclass(real.cuda.memory.OutOfMemoryError, MemoryError)
     assert issubclass(real.cuda.runtime.CUDARuntimeError, RuntimeError)
     assert issubclass(real.cuda.compiler.CompileException, Exception)
-    assert {"getDeviceCount", "getDeviceProperties"} <= set(dir(real.cuda.runtime))
+    assert {"getDeviceCount", "getDeviceProperties", "memGetInfo"} <= set(dir(real.cuda.runtime))
+    assert {"begin_capture", "end_capture", "wait_event", "__enter__"} <= set(dir(real.cuda.Stream))
+    assert {"record", "synchronize"} <= set(dir(real.cuda.Event))
+    assert "launch" in dir(real.cuda.Graph)
+    assert "Stream.__init__(self, null=False, non_blocking=False, ptds=False, priority=None)" in (
+        real.cuda.Stream.__init__.__doc__
+    )
+    assert "copy_from_host_async(self, mem, size_t size, stream=None)" in (
+        real.cuda.MemoryPointer.copy_from_host_async.__doc__
+    )
+    assert "alloc_pinned_memory(size_t size)" in real.cuda.alloc_pinned_memory.__doc__
+    assert "free_bytes" in dir(real.cuda.MemoryPool)
     assert "RawKernel(str code, str name, tuple options=(), str backend='nvrtc'" in real.RawKernel.__doc__
     assert r"__call__(self, grid, block, args, \*, shared_mem=0)" in real.RawKernel.__call__.__doc__
     assert "sum(self, axis=None, dtype=None, out=None, keepdims=False)" in real.ndarray.sum.__doc__

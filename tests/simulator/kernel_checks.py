@@ -283,7 +283,7 @@ def count_right(name, text, dtype):
 
     def run(ops, rng, n, m):
         results = []
-        for values in (rng.normal(size=(n, m)), rng.integers(-2, 2, (n, m)) * 1.0, -rng.random((n, m)) - 1):
+        for values in (rng.normal(size=(n, m)), rng.integers(-2, 3, (n, m)) / 2, -rng.random((n, m)) - 1):
             with_nan = np.where(rng.random((n, m)) < 0.02, np.nan, values)
             for a in (values, with_nan):
                 found = (a[0] > 0.5) * 1 if n == 1 else a.argmax(axis=0)

@@ -277,13 +277,16 @@ def survivors(mutants, check, *, original=None, limit=20.0, jobs=None):
     """Run `check` on each mutant's text in a process of its own; return the verdicts.
 
     A mutant survives if `check` returns. It is killed by an exception or a crash, and also if it takes more than
-    `limit` seconds. `original`, if given, must pass first: else a check that fails at everything would look perfect.
+    `limit` seconds and than five times as long as `original`. That, if given, must pass first: else a check that
+    fails at everything would look perfect.
     """
     with tempfile.TemporaryDirectory(prefix="gpunet-mutants-") as folder:
         if original is not None:
-            [(verdict, report)] = _judge_all([original], check, limit, 1, folder)
+            started = time.monotonic()
+            [(verdict, report)] = _judge_all([original], check, 20 * limit, 1, folder)
             if verdict != "survived":
                 raise AssertionError(f"the check does not pass the original ({verdict}):\n{report}")
+            limit = max(limit, 5 * (time.monotonic() - started))  # on a busy machine everything takes longer
         verdicts = Verdicts()
         mutants = list(mutants)
         judged = _judge_all([mutant.text for mutant in mutants], check, limit, jobs or os.cpu_count() or 1, folder)

@@ -15,11 +15,36 @@ _AGAIN = "some elements are computed more than once, and give the same each time
 _EVERY_LANE_HAS_IT = "after the exchange every lane, and after the barrier every thread, has the same sum to write"
 _EQUAL_IS_EQUAL = "of two equal numbers it makes no difference which is taken"
 
+_NOTHING_LEFT = "the elements are compared with the size once more"
+_TIMES_ZERO = "it is multiplied by a zero of the other matrix"
+
+#: The loop over EACH elements a thread.
+_ONE_MORE = ("first < size; first += stride) {", "first <= size; first += stride) {", _NOTHING_LEFT)
+
 #: Mutants that compute the same: (the text, what it becomes, why). Each must be one that is made, and survive.
 EQUIVALENT = {
+    "activate": [_ONE_MORE],
+    "count_right": [
+        ("(!y_is_nan || i < j);", "(!y_is_nan || i <= j);", "no entry is compared with itself but the first"),
+        ("(x == y && i < j);", "(x == y && i <= j);", "no entry is compared with itself but the first"),
+        ("int found = 0;", "int found = 1;", "the lane that has the first entry finds it anew, and comes before"),
+        ("j < n; j += 32) {", "j < n; j += 16) {", _AGAIN),
+        ("if (threadIdx.x == 0) {", "if (threadIdx.x == 1) {", _EVERY_LANE_HAS_IT),
+    ],
     "gather": [
-        ("stride = gridDim.x * blockDim.x;", "stride = blockDim.x;", _AGAIN),
-        ("stride = gridDim.x * blockDim.x;", "stride = gridDim.x;", _AGAIN),
+        ("stride = gridDim.x * BLOCK * EACH;", "stride = BLOCK * EACH;", _AGAIN),
+        ("stride = gridDim.x * BLOCK * EACH;", "stride = EACH;", _AGAIN),
+        ("stride = gridDim.x * BLOCK * EACH;", "stride = gridDim.x * EACH;", _AGAIN),
+        ("stride = gridDim.x * BLOCK * EACH;", "stride = gridDim.x * BLOCK;", _AGAIN),
+        ("stride = gridDim.x * BLOCK * EACH;", "stride = gridDim.x * BLOCK / EACH;", _AGAIN),
+        _ONE_MORE,
+    ],
+    "hadamard_prime": [_ONE_MORE],
+    "layer_forward_dot": [
+        ("if (threadIdx.x == 0) {", "if (threadIdx.x != 0) {", _EVERY_LANE_HAS_IT),
+        ("if (threadIdx.x == 0) {", "if (threadIdx.x == 1) {", _EVERY_LANE_HAS_IT),
+        ("if (threadIdx.y == 0 && threadIdx.x", "if (threadIdx.y != 0 && threadIdx.x", _EVERY_LANE_HAS_IT),
+        ("if (threadIdx.y == 0 && threadIdx.x", "if (threadIdx.y == 1 && threadIdx.x", _EVERY_LANE_HAS_IT),
     ],
     "outer_batch": [
         ("stride = gridDim.x * blockDim.y;", "stride = blockDim.y;", _AGAIN),
@@ -27,7 +52,7 @@ EQUIVALENT = {
         ("stride = gridDim.x * blockDim.y;", "stride = gridDim.x;", _AGAIN),
         ("k < K; k += blockDim.x) {", "k < K; k += blockDim.y) {", _AGAIN),
     ],
-    "output_error": [("if (threadIdx.x == 0) {", "if (threadIdx.x == 1) {", _EVERY_LANE_HAS_IT)],
+    "output_error": [_ONE_MORE, ("if (threadIdx.x == 0) {", "if (threadIdx.x == 1) {", _EVERY_LANE_HAS_IT)],
     "softmax": [
         ("other > value ? other : value;", "other >= value ? other : value;", _EQUAL_IS_EQUAL),
         ("s > largest ? s : largest;", "s >= largest ? s : largest;", _EQUAL_IS_EQUAL),
@@ -38,6 +63,16 @@ EQUIVALENT = {
         ("if (threadIdx.x == 0) {", "if (threadIdx.x != 0) {", _EVERY_LANE_HAS_IT),
         ("if (threadIdx.x == 0) {", "if (threadIdx.x == 1) {", _EVERY_LANE_HAS_IT),
         ("threadIdx.x == 0 && threadIdx.y", "threadIdx.x == 1 && threadIdx.y", _EVERY_LANE_HAS_IT),
+    ],
+    "tile": [
+        ("start < S; start += DEPTH) {", "start <= S; start += DEPTH) {", "what is added is zero"),
+        ("DEPTH * 16 * R; e += 256) {", "DEPTH * 16 * R; e += 128) {", _AGAIN),
+        ("LEFT(top + i, start + left_s) : REAL(0);", "LEFT(top + i, start + left_s) : REAL(1);", _TIMES_ZERO),
+        ("RIGHT(start + right_s, side + j) : REAL(0);", "RIGHT(start + right_s, side + j) : REAL(1);", _TIMES_ZERO),
+    ],
+    "update": [
+        ("v1 = STATES > 1", "v1 = STATES >= 1", "with one state v1 is not used"),
+        ("states[size + i] : REAL(0);", "states[size + i] : REAL(1);", "with one state v1 is not used"),
     ],
 }
 

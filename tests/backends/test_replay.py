@@ -1,0 +1,172 @@
+"""Steps that a device replays by one launch: the same bits as one by one, and one by one where it can not."""
+
+import logging
+
+import numpy as np
+import pytest
+from backends import fake_cupy
+from oracles import cases
+
+import gpunet
+from gpunet.training import sgd as sgd_module
+from gpunet.training.sgd import MiniBatchSGD
+
+SIZES = [6, 5, 4, 3]
+REPLAYABLE = [
+    cases.Case(("sigmoid", "sigmoid", "sigmoid"), "quadratic"),
+    cases.Case(("relu", "tanh", "softmax"), "log-likelihood"),
+    cases.Case(("softmax", "linear", "sigmoid"), "cross-entropy"),
+]
+NOT_REPLAYABLE = [
+    cases.Case(("custom", "sigmoid", "sigmoid"), "quadratic"),
+    cases.Case(("sigmoid", "mixed", "sigmoid"), "quadratic"),
+    cases.Case(("sigmoid", "sigmoid", "sigmoid"), "quartic"),
+]
+OPTIMIZERS = ["sgd", "momentum", "adam"]
+
+
+@pytest.fixture(autouse=True)
+def _few_steps_a_launch(monkeypatch):
+    monkeypatch.setattr(sgd_module, "_REPLAYED", 4)
+
+
+def data(n=43):
+    X = np.random.default_rng(7).integers(0, 256, (n, SIZES[0]), dtype=np.uint8)
+    return X, (X[:, 0] // 86).astype(np.int64)
+
+
+def trained(case, device="cuda", epochs=3, **options):
+    """Train with 14 steps of 3 examples and a ragged one: three launches of 4 steps, and 3 steps one by one."""
+    X, y = data()
+    net = case.network(sizes=SIZES, device=device, dtype="float32", seed=5, input_scale=1 / 255)
+    net.fit(X, y, epochs=epochs, batch_size=3, eta=0.1, **options)
+    return net
+
+
+def parameters(net):
+    return [*net.weights, *net.biases]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("case", REPLAYABLE, ids=str)
+def test_the_same_bits_as_one_by_one(fake, monkeypatch, case, optimizer):
+    options = {"optimizer": optimizer, "l2": 0.5}
+    replayed = trained(case, **options)
+    assert fake.graph_launches == 3 * 3 - 1  # the first four steps are run before they are captured
+    assert replayed.history.engine == "4 steps a launch"
+    fake.capture_error = fake_cupy.CUDARuntimeError("not here")
+    one_by_one = trained(case, **options)
+    assert fake.graph_launches == 3 * 3 - 1
+    assert one_by_one.history.engine == "step by step"
+    for a, b in zip(parameters(replayed), parameters(one_by_one), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert replayed.history.cost == one_by_one.history.cost
+
+
+@pytest.mark.parametrize("case", NOT_REPLAYABLE, ids=str)
+def test_what_has_no_kernel_is_run_one_by_one(fake, caplog, case):
+    with caplog.at_level(logging.INFO, logger="gpunet"):
+        net = trained(case, epochs=1)
+    assert fake.graph_launches == 0
+    assert net.history.engine == "step by step"
+    assert "no kernel" in caplog.text
+    reference = trained(case, "cpu", epochs=1)
+    for a, b in zip(parameters(net), parameters(reference), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
+
+
+def test_large_products_are_cublas_and_not_captured(fake, monkeypatch, caplog):
+    monkeypatch.setattr("gpunet.backends.cupy._OWN_PRODUCT", 10)
+    with caplog.at_level(logging.INFO, logger="gpunet"):
+        net = trained(REPLAYABLE[0], epochs=1)
+    assert fake.graph_launches == 0
+    assert "cuBLAS" in caplog.text
+    for a, b in zip(parameters(net), parameters(trained(REPLAYABLE[0], "cpu", epochs=1)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
+
+
+def test_a_replayed_epoch_crosses_and_allocates_as_often_as_it_has_parts(fake):
+    """Nothing per step, nothing per launch."""
+    X, y = data(4 * 3 * 50)
+    counts = []
+    for n in (4 * 3 * 10, 4 * 3 * 50):
+        net = REPLAYABLE[0].network(sizes=SIZES, device="cuda", dtype="float32", seed=5, input_scale=1 / 255)
+        net.fit(X[:n], y[:n], epochs=1, batch_size=3, eta=0.1)
+        before = fake.crossings, fake.allocations
+        net.fit(X[:n], y[:n], epochs=2, batch_size=3, eta=0.1)
+        counts.append((fake.crossings - before[0], fake.allocations - before[1]))
+    assert counts[0] == counts[1]
+
+
+def test_a_network_of_the_book_trains_as_on_numpy(fake):
+    """50 steps of [784, 30, 10] in float64, most of them replayed."""
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 256, (250, 784), dtype=np.uint8), rng.integers(0, 10, 250)
+    nets = [
+        gpunet.Network([784, 30, 10], device=device, dtype="float64", seed=1, input_scale=1 / 256)
+        for device in ("cuda", "cpu")
+    ]
+    histories = [net.fit(X, y, epochs=2, batch_size=10, eta=3.0) for net in nets]
+    assert fake.graph_launches == 2 * 6 - 1
+    np.testing.assert_allclose(histories[0].cost, histories[1].cost, rtol=1e-10)
+    for a, b in zip(*map(parameters, nets), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())
+
+
+def test_divergence_within_a_replay_is_noticed(fake):
+    case = cases.Case(("linear", "linear", "linear"), "quadratic")
+    net = case.network(sizes=SIZES, device="cuda", seed=5)
+    before = parameters(net)
+    x, y = case.data(m=48, sizes=SIZES)
+    with pytest.raises(gpunet.DivergenceError):
+        net.fit(x.T, y.T, epochs=3, batch_size=3, eta=1e6)
+    for a, b in zip(before, parameters(net), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_by_itself_is_not_captured(fake):
+    net = trained(REPLAYABLE[0], epochs=1)
+    launches = fake.graph_launches
+    x, y = REPLAYABLE[0].data(m=7, sizes=SIZES)
+    net.update_mini_batch([(x[:, [i]], y[:, [i]]) for i in range(7)], 0.1)
+    assert fake.graph_launches == launches
+
+
+def test_backends_that_can_not_replay_are_not_asked(backend):
+    if backend.replays:
+        pytest.skip("this one can")
+    net = trained(REPLAYABLE[0], backend, epochs=1)
+    assert net.history.engine == "step by step"
+    assert backend.capture(lambda: None) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("case", REPLAYABLE, ids=str)
+def test_the_same_bits_on_a_real_card(monkeypatch, case, optimizer):
+    replayed = trained(case, optimizer=optimizer)
+    assert replayed.history.engine == "4 steps a launch"
+    monkeypatch.setattr("gpunet.backends.cupy.CuPyBackend.capture", lambda self, run: None)
+    one_by_one = trained(case, optimizer=optimizer)
+    assert one_by_one.history.engine == "step by step"
+    for a, b in zip(parameters(replayed), parameters(one_by_one), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_steps_taken_by_hand_and_by_epoch_number_the_same(fake):
+    """Adam's corrections depend on the step's number, which goes on from epoch to epoch."""
+    X, y = data(36)
+    results = []
+    for device in ("cuda", "cpu"):
+        net = REPLAYABLE[0].network(sizes=SIZES, device=device, dtype="float64", seed=5, input_scale=1 / 255)
+        ops = net._model.ops
+        with ops.active():
+            Y = ops.asarray(np.eye(3, dtype=np.uint8)[y])
+            adam = gpunet.optimizers.get("adam")
+            sgd = MiniBatchSGD(net._model, ops.asarray(X), Y, 3, 0.1, np.random.default_rng(0), adam)
+            sgd.run_epoch()
+            sgd.step(ops.asarray(np.arange(3)))
+            sgd.run_epoch()
+        results.append(parameters(net))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())

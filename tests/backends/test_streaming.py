@@ -1,0 +1,114 @@
+"""Data that the device's memory does not hold pass through it part by part, and train the same network."""
+
+import numpy as np
+import pytest
+from oracles import cases
+
+import gpunet
+from gpunet.backends.base import Backend
+from gpunet.training import data as data_module
+
+SIZES = [6, 5, 3]
+CASE = cases.Case(("sigmoid", "softmax"), "log-likelihood")
+
+
+def examples(dtype, n=100):
+    X = np.random.default_rng(7).integers(0, 256, (n, SIZES[0]), dtype=np.uint8)
+    return X.astype(dtype) if dtype == "uint8" else (X / 255).astype(dtype), (X[:, 0] // 86).astype(np.int64)
+
+
+@pytest.fixture
+def _small_parts(monkeypatch):
+    monkeypatch.setattr(data_module, "_PART_BYTES", 250)
+
+
+@pytest.fixture
+def _holds_nothing(monkeypatch, _small_parts):
+    from gpunet.backends.cupy import CuPyBackend
+
+    for cls in (Backend, CuPyBackend):
+        monkeypatch.setattr(cls, "holds", lambda self, nbytes: False)
+
+
+def trained(device, dtype="uint8", one_hot=False, **options):
+    X, y = examples(dtype)
+    net = CASE.network(sizes=SIZES, device=device, dtype="float32", seed=5, input_scale=1 / 255)
+    Y = np.eye(3)[y] if one_hot else y
+    net.fit(X, Y, epochs=3, batch_size=7, eta=0.3, validation_data=(X[:20], Y[:20]), **options)
+    return net
+
+
+@pytest.mark.usefixtures("_holds_nothing")
+@pytest.mark.parametrize("one_hot", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "float64", "int32"])
+def test_streamed_as_resident_on_the_cpu(fake, dtype, one_hot):
+    streamed, resident = trained("cuda", dtype, one_hot), trained("cpu", dtype, one_hot)
+    for a, b in zip(streamed.weights, resident.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+    np.testing.assert_allclose(streamed.history.cost, resident.history.cost, rtol=1e-5)
+    np.testing.assert_allclose(streamed.history.validation_cost, resident.history.validation_cost, rtol=1e-5)
+    assert streamed.history.validation_score == resident.history.validation_score
+    row = SIZES[0] * (1 if dtype == "uint8" else 4) + 3 * (4 if one_hot else 1)
+    assert fake.copied_bytes == 3 * 100 * row  # each example once an epoch, in its own type
+
+
+@pytest.mark.usefixtures("_small_parts")
+def test_the_same_bits_as_resident(fake, monkeypatch):
+    resident = trained("cuda")
+    assert fake.copied_bytes == 0
+    monkeypatch.setattr("gpunet.backends.cupy.CuPyBackend.holds", lambda self, nbytes: False)
+    streamed = trained("cuda")
+    assert fake.copied_bytes > 0
+    for a, b in zip(streamed.weights, resident.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.usefixtures("_holds_nothing")
+def test_streamed_steps_are_replayed_too(fake, monkeypatch):
+    monkeypatch.setattr("gpunet.training.sgd._REPLAYED", 2)
+    streamed = trained("cuda")
+    assert streamed.history.engine == "2 steps a launch"
+    assert fake.graph_launches > 0
+    resident = trained("cpu")
+    for a, b in zip(streamed.weights, resident.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+def test_the_device_says_what_it_holds(fake):
+    ops = gpunet.backends.select("cuda")
+    assert ops.holds(10**12)
+    fake.memory = 1000
+    assert ops.holds(800)
+    assert not ops.holds(801)
+
+
+def test_data_larger_than_the_device_train_and_are_predicted(fake, monkeypatch):
+    """Nothing is as large as the data: fit, score and predict send a part at a time."""
+    monkeypatch.setattr(data_module, "_PART_BYTES", 2000)
+    monkeypatch.setattr("gpunet.training.outputs._CHUNK_NUMBERS", 2000)
+    net = CASE.network(sizes=SIZES, device="cuda", dtype="float32", seed=5, input_scale=1 / 255)
+    X, y = examples("uint8", 20_000)
+    largest = []
+    array = gpunet.backends.select("cuda").xp.ndarray
+    init = array.__init__
+
+    def watched(self, values, device_id):
+        largest.append(values.nbytes)
+        init(self, values, device_id)
+
+    monkeypatch.setattr(array, "__init__", watched)
+    monkeypatch.setattr("gpunet.backends.cupy.CuPyBackend.holds", lambda self, nbytes: nbytes < 50_000)
+    net.fit(X, y, epochs=1, batch_size=7, eta=0.3)
+    assert net.score(X, y) == np.mean(net.predict(X) == y)
+    assert max(largest) < X.nbytes / 4
+
+
+def test_memory_maps_are_read_part_by_part(fake, tmp_path, monkeypatch):
+    X, y = examples("uint8", 60)
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    monkeypatch.setattr("gpunet.backends.cupy.CuPyBackend.holds", lambda self, nbytes: False)
+    nets = [CASE.network(sizes=SIZES, device="cuda", seed=5, input_scale=1 / 255) for _ in range(2)]
+    for net, data in zip(nets, (mapped, X), strict=True):
+        net.fit(data, y, epochs=1, batch_size=7, eta=0.3)
+    np.testing.assert_array_equal(nets[0].weights[0], nets[1].weights[0])
