@@ -24,7 +24,7 @@ kernels: .venv/run.stamp
 
 # On a machine with a GPU. A Python that has CuPy and the test packages already is used as it is, without network.
 test-gpu: build/gpu.stamp
-	GPUNET_REQUIRE_CUDA=1 PYTHONPATH=build/gpu$${PYTHONPATH:+:$$PYTHONPATH} $$(cat build/gpu.stamp) -P -m pytest -p no:cacheprovider
+	GPUNET_REQUIRE_CUDA=1 PYTHONPATH=build/gpu$${PYTHONPATH:+:$$PYTHONPATH} $$(cat build/gpu.stamp) -P -m pytest -p no:cacheprovider $$($$(cat build/gpu.stamp) -c 'import xdist; print("-n 8")' 2>/dev/null)
 
 bench-gpu: build/gpu.stamp
 	GPUNET_REQUIRE_CUDA=1 PYTHONPATH=build/gpu$${PYTHONPATH:+:$$PYTHONPATH} $$(cat build/gpu.stamp) bench/step.py --device cuda
@@ -46,7 +46,7 @@ clean:
 
 GPU_PACKAGES := cupy, numpy, scipy, safetensors, typer, rich, pytest, hypothesis, setuptools
 
-build/gpu.stamp: pyproject.toml $(shell find gpunet kernels -name '*.py' -o -name '*.cu')
+build/gpu.stamp: pyproject.toml $(shell find gpunet kernels -name '*.py' -o -name '*.cu*' -o -name '*.cpp' -o -name '*.h')
 	rm -rf build/gpu && mkdir -p build/gpu
 	if $(PYTHON) -c "import $(GPU_PACKAGES)" 2>/dev/null; then \
 	    $(PYTHON) -m pip install --quiet --no-deps --no-build-isolation --target build/gpu . && \

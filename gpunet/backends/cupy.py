@@ -42,6 +42,8 @@ _MOST_ELEMENTS = 2**30
 _OWN_PRODUCT = 2**27
 #: Outputs of a layer up to which a block for each of them is better than tiles. To be measured.
 _FEW_OUTPUTS = 2**14
+#: A grid of tiles has no more rows.
+_MOST_EXAMPLES = 2**20
 #: The share of the free memory that a training's data may take.
 _SHARE_FOR_DATA = 0.8
 
@@ -254,7 +256,8 @@ class CuPyBackend(InPlaceBackend):
 
     def _is_own_product(self, w: Array, *columns: Array) -> bool:
         """Whether a product with a matrix of w's shape is small, and all have the layout that the kernels take."""
-        small = w.size * columns[0].shape[1] <= _OWN_PRODUCT
+        m = columns[0].shape[1]
+        small = w.size * m <= _OWN_PRODUCT and m <= _MOST_EXAMPLES
         return small and w.flags.c_contiguous and w.dtype == columns[0].dtype and self._are_columns(*columns)
 
     # -- How a training runs ---------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ class MiniBatchSGD:
         Draws each epoch's order, on the host, so that every backend sees the same.
     optimizer : Optimizer
     l2 : float
-        lambda of the penalty lambda/2N * (sum of all w^2), equation (85) with the book's factor.
+        lambda of the penalty lambda/2N * (sum of all w^2) for N examples, equation (87).
     """
 
     def __init__(
