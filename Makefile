@@ -44,7 +44,7 @@ clean:
 	$(BIN)/python -m pip install --quiet -e ".[$*]"
 	touch .venv/run.stamp $@
 
-GPU_PACKAGES := cupy, numpy, scipy, safetensors, typer, rich, pytest, hypothesis, setuptools
+GPU_PACKAGES := cupy, numpy, scipy, safetensors, threadpoolctl, typer, rich, pytest, hypothesis, setuptools
 
 build/gpu.stamp: pyproject.toml $(shell find gpunet kernels -name '*.py' -o -name '*.cu')
 	rm -rf build/gpu && mkdir -p build/gpu

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy.typing as npt
 from gpunet.backends import Array
 from gpunet.backprop import feedforward
 from gpunet.model import Model
+from gpunet.training.threads import ThreadChooser
 
 #: The activations of one chunk take about this many numbers.
-_CHUNK_NUMBERS = 2**22
+_CHUNK_NUMBERS = 2**20
 
 
 def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
@@ -39,12 +41,16 @@ def _by_chunks(model: Model, X: Array, chunk: int) -> npt.NDArray[Any]:
     ops, n = model.ops, X.shape[0]
     result = np.empty((n, model.sizes[-1]), dtype=model.dtype)
     rows = ops.asarray(np.arange(n))
+    chooser = ThreadChooser(ops.most_threads, 2 * model.parameters.flat.shape[0] * chunk)
     work = None
     for start in range(0, n, chunk):
         index = rows[start : min(start + chunk, n)]
         m = index.shape[0]
         if work is None or work.m != m:
             work = model.workspace(m)
-        ops.gather(X, index, out=work.a[0], scale=model.input_scale)
-        result[start : start + m] = ops.to_numpy(feedforward(ops, model.layers, work)).T
+        with ops.threads(chooser.next().threads):
+            started = time.perf_counter()
+            ops.gather(X, index, out=work.a[0], scale=model.input_scale)
+            result[start : start + m] = ops.to_numpy(feedforward(ops, model.layers, work)).T
+            chooser.record(m / chunk, time.perf_counter() - started)
     return result

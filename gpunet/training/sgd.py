@@ -10,6 +10,7 @@ import numpy as np
 from gpunet.backends import Array
 from gpunet.backprop import Workspace, backpropagate, feedforward, gradient
 from gpunet.model import Model
+from gpunet.training.threads import ThreadChooser
 
 #: Called during an epoch with the number of examples done.
 Progress = Callable[[int], None]
@@ -44,20 +45,36 @@ class MiniBatchSGD:
         self._parameters = model.parameters.pairs()
         self._workspaces: dict[int, Workspace] = {}
         self._total = model.ops.new_total()
+        self._chooser = ThreadChooser(model.ops.most_threads, 6 * model.parameters.flat.shape[0] * batch_size)
 
     def run_epoch(self, on_progress: Progress | None = None) -> float:
         """Train on every example once; return the mean cost, NaN or infinite if it diverged."""
-        ops, n, m = self.model.ops, self.n, self.batch_size
+        ops, n, clock = self.model.ops, self.n, time.perf_counter
         order = ops.asarray(self.rng.permutation(n))
         self._total[...] = 0.0
-        due = time.perf_counter() + _PROGRESS_SECONDS
-        for start in range(0, n, m):
-            stop = min(start + m, n)
-            self.step(order[start:stop])
-            if on_progress is not None and time.perf_counter() > due:
-                on_progress(stop)
-                due = time.perf_counter() + _PROGRESS_SECONDS
+        due = clock() + _PROGRESS_SECONDS
+        done = 0
+        while done < n:
+            chunk = self._chooser.next()
+            with ops.threads(chunk.threads):
+                started = clock()
+                stop = self._run(order, done, chunk.steps, started + chunk.seconds)
+                self._chooser.record((stop - done) / self.batch_size, clock() - started)
+            done = stop
+            if on_progress is not None and clock() > due:
+                on_progress(done)
+                due = clock() + _PROGRESS_SECONDS
         return float(ops.to_numpy(self._total).sum() / n)
+
+    def _run(self, order: Array, start: int, steps: int, until: float) -> int:
+        """Take steps from the example `start` on, until that time at the latest; return where they ended."""
+        for _ in range(steps):
+            stop = min(start + self.batch_size, self.n)
+            self.step(order[start:stop])
+            start = stop
+            if stop == self.n or time.perf_counter() > until:
+                break
+        return start
 
     def step(self, index: Array) -> None:
         """Take one step of gradient descent on the examples of these rows."""

@@ -27,7 +27,7 @@ HEAVY = (
 #: (the command line, the estimators, reports, ...) are the top: they may import everything, nobody below them.
 #: A new module that the network needs gets its place here.
 LAYERS = (
-    {"errors", "version"},
+    {"errors", "version", "cpu"},
     {"checks"},
     {"kernels"},
     {"activations"},
