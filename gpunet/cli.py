@@ -23,8 +23,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gpunet import cli_data, model_file, parity_report, reports
-from gpunet.config import config, show_config
+from gpunet import blas_check, cli_data, model_file, parity_report, reports
+from gpunet.config import config, show_facts
 from gpunet.datasets import Dataset
 from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
 from gpunet.network import Network
@@ -223,11 +223,14 @@ def predict(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Tell what gpunet found on this machine, what it would use, and why not the GPU."""
+    """Tell what gpunet found on this machine, what it would use, why not the GPU, and what would make it faster."""
+    kernels = blas_check.compare_kernels()
     if as_json:
-        print(json.dumps(config()))
+        print(json.dumps({**config(), "kernels": kernels}))
     else:
-        show_config()
+        show_facts(config())
+        if kernels is not None:
+            print(blas_check.advice(kernels))
 
 
 @app.command()

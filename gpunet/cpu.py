@@ -9,18 +9,22 @@ import math
 import os
 import platform
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from importlib.util import find_spec
 from pathlib import Path
 
 #: OpenBLAS's name for the core type whose kernels it runs, an environment variable read as it is loaded.
 CORE_TYPE = "OPENBLAS_CORETYPE"
+#: What `choose_kernels` has set it to in this process.
+chosen: str | None = None
 
 #: The core types that matter for x86-64, the best first, and the flags that their kernels need.
 _NEEDS = {
     "SkylakeX": {"avx512f", "avx512dq", "avx512cd", "avx512bw", "avx512vl"},
     "Haswell": {"avx2", "fma"},
 }
+#: Those whose kernels use what the best one's do, in small letters.
 _AS_GOOD = {
     "SkylakeX": {"skylakex", "cooperlake", "sapphirerapids"},
     "Haswell": {"haswell", "zen", "excavator", "skylakex", "cooperlake", "sapphirerapids"},
@@ -59,8 +63,9 @@ def choose_kernels(environ: MutableMapping[str, str] = os.environ) -> None:
     wheels SkylakeX is the only core type for AVX-512, so that nothing better can be missed; another build of
     SciPy is left alone, and so is a value that is set already.
     """
+    global chosen
     if CORE_TYPE not in environ and best_core_type(flags()) == "SkylakeX" and _bundles_openblas("scipy"):
-        environ[CORE_TYPE] = "SkylakeX"
+        environ[CORE_TYPE] = chosen = "SkylakeX"
 
 
 def _bundles_openblas(package: str) -> bool:
@@ -74,6 +79,29 @@ def usable_cores() -> int:
     """Return how many cores this process may keep busy: by its affinity and by its control groups' quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _quota())))
+
+
+class IdleCores:
+    """How many of the machine's cores were idle, on the average since this was last asked."""
+
+    def __init__(self, stat: Path = Path("/proc/stat"), clock: Callable[[], float] = time.monotonic) -> None:
+        self._stat, self._clock = stat, clock
+        self._idle, self._asked = self._read(), clock()
+
+    def __call__(self) -> float:
+        """Return their number; infinity where the system does not tell."""
+        before, since = self._idle, self._asked
+        self._idle, self._asked = self._read(), self._clock()
+        return (self._idle - before) / max(self._asked - since, 1e-9) if self._idle > 0 else math.inf
+
+    def _read(self) -> float:
+        """Return the seconds that all cores were idle since the machine started; 0 if unknown."""
+        try:
+            with self._stat.open(encoding="ascii") as file:
+                _, _, _, _, idle, waiting, *_ = file.readline().split()
+            return (int(idle) + int(waiting)) / os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError):
+            return 0.0
 
 
 def _quota(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gpunet import cpu
 
@@ -75,11 +75,31 @@ class Pool:
 @functools.cache
 def scipy_pool() -> Pool:
     """Return the pool of the BLAS that SciPy calls; one for the process."""
-    import scipy.linalg.blas  # noqa: F401  loads it
+    return Pool(of_scipy(_loaded()))
+
+
+def loaded() -> list[dict[str, Any]]:
+    """Return what is known of each BLAS in this process: library, version, kernels, threads, file, and whose."""
+    libraries = _loaded()
+    own = of_scipy(libraries)
+    return [
+        {
+            "library": library.internal_api,
+            "version": library.version,
+            "kernels": getattr(library, "architecture", None),
+            "threads": library.get_num_threads(),
+            "file": "/".join(Path(library.filepath).parts[-2:]),
+            "of_scipy": library is own,
+        }
+        for library in libraries
+    ]
+
+
+def _loaded() -> list[Any]:
+    import scipy.linalg.blas  # noqa: F401  loads SciPy's
     from threadpoolctl import ThreadpoolController
 
-    controllers = ThreadpoolController().lib_controllers
-    return Pool(of_scipy([library for library in controllers if library.user_api == "blas"]))
+    return [library for library in ThreadpoolController().lib_controllers if library.user_api == "blas"]
 
 
 def of_scipy(libraries: Sequence[Library]) -> Library | None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from gpunet import cpu
 
 #: A chunk of steps takes about so many seconds: long enough to measure, short enough to watch and to interrupt.
 CHUNK_SECONDS = 0.05
@@ -28,6 +31,8 @@ _FIRST_TRIAL = 0.2
 _TRIAL_LOSS = 0.005
 #: Seconds to the next trial after one that changed nothing; doubled each time.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.5, 60.0
+#: A thread more is not tried unless this part of a core was idle.
+_FREE = 0.8
 #: A thread needs about so many floating-point operations a step to be worth waking: some 20 microseconds of work.
 _FLOPS_A_THREAD = 1e6
 
@@ -53,9 +58,12 @@ class ThreadChooser:
         The cores that may be used.
     flops : float
         Floating-point operations of a step; a small one is never split.
+    idle_cores : callable, optional
+        Tells how many cores were idle since it was last called: more threads than those are not tried.
     """
 
-    def __init__(self, most_threads: int, flops: float) -> None:
+    def __init__(self, most_threads: int, flops: float, idle_cores: Callable[[], float] | None = None) -> None:
+        self._idle_cores = idle_cores or cpu.IdleCores()
         most = max(1, min(most_threads, int(flops / _FLOPS_A_THREAD)))
         self._counts = sorted({2**i for i in range(most.bit_length())} | {most})
         self._at = 0  # the index of the number of threads in use
@@ -76,7 +84,7 @@ class ThreadChooser:
     def next(self) -> Chunk:
         """Return what to run now."""
         if self._trial is None and self._elapsed >= self._due and len(self._counts) > 1:
-            self._trial = _Trial(self._at, self._other(), self._paces[self._at])
+            self._begin_trial(self._other())
         if self._trial is not None:
             at, steps, seconds = self._trial.next()
             self._chunk = Chunk(self._counts[at], steps, seconds)
@@ -110,6 +118,13 @@ class ThreadChooser:
         if fewer is not None and pace > fewer:  # a core has become busy
             self._at -= 1
             self._wait(seconds - fewer * steps)
+
+    def _begin_trial(self, other: int) -> None:
+        idle = self._idle_cores()
+        if idle < _FREE * (self._counts[other] - self.threads):
+            self._due = self._elapsed + _SHORTEST_PAUSE
+        else:
+            self._trial = _Trial(self._at, other, self._paces[self._at])
 
     def _other(self) -> int:
         """Return the index of the number of threads to try: one up and one down in turn."""
