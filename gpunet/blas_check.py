@@ -20,8 +20,8 @@ from gpunet.backends.numpy import NumPyBackend
 
 #: Matrix products (n, k) (k, m) to time: the largest of a small network's step, and one that fills the caches.
 _PRODUCTS = {"small": (30, 784, 10), "large": (512, 512, 512)}
-_ROUNDS = 2
-_SECONDS = 0.05
+_ROUNDS = 3
+_SECONDS = 0.1
 
 
 def compare_kernels() -> dict[str, Any] | None:
@@ -31,7 +31,8 @@ def compare_kernels() -> dict[str, Any] | None:
     -------
     dict or None
         ``taken``: what OpenBLAS takes in this environment, but for what the command itself has set; ``best``:
-        OPENBLAS_CORETYPE for this CPU; ``speedup``: by product, "small" and "large", None if `taken` is as good.
+        OPENBLAS_CORETYPE for this CPU; ``speedup``: by product, "small" and "large", None if `taken` is as good
+        or could not be measured.
         None where SciPy's BLAS is no OpenBLAS or the CPU is not known.
     """
     best = cpu.best_core_type(cpu.flags())
@@ -63,12 +64,11 @@ def advice(found: dict[str, Any]) -> str:
     taken, best, speedup = found["taken"], found["best"], found["speedup"]
     if speedup is None:
         return f"OpenBLAS takes {taken} kernels by itself, which are right for this CPU."
-    where = (
-        "gpunet's commands set it by themselves; Python programs need" if cpu.chosen else "Before Python starts, set"
-    )
+    who = "gpunet's commands do; for Python programs set it" if cpu.chosen else "Set it"
     return (
-        f"OpenBLAS takes {taken} kernels, though this CPU has more: with those for {best}, small matrix products take "
-        f"1/{speedup['small']:.1f} and large ones 1/{speedup['large']:.1f} of the time. {where}\n"
+        f"OpenBLAS takes {taken} kernels, though this CPU has more. With those for {best} small matrix products are "
+        f"{speedup['small']:.1f} times as fast, large ones {speedup['large']:.1f} times.\n"
+        f"{who} before Python starts:\n"
         f"  export {cpu.CORE_TYPE}={best}"
     )
 

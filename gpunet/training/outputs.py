@@ -14,7 +14,7 @@ from gpunet.model import Model
 from gpunet.training.threads import ThreadChooser
 
 #: The activations of one chunk take about this many numbers.
-_CHUNK_NUMBERS = 2**20
+_CHUNK_NUMBERS = 2**19
 
 
 def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
