@@ -5,6 +5,7 @@ Imports nothing but the standard library's smallest: the command runs it before 
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import platform
@@ -104,6 +105,7 @@ class IdleCores:
             return 0.0
 
 
+@functools.cache  # read with every prediction otherwise
 def _quota(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
     """Return how many CPUs' time the control groups (version 2) allow this process; infinity without a limit."""
     allowed = math.inf

@@ -41,7 +41,8 @@ def _by_chunks(model: Model, X: Array, chunk: int) -> npt.NDArray[Any]:
     ops, n = model.ops, X.shape[0]
     result = np.empty((n, model.sizes[-1]), dtype=model.dtype)
     rows = ops.asarray(np.arange(n))
-    chooser = ThreadChooser(ops.most_threads, 2 * model.parameters.flat.shape[0] * chunk)
+    most_threads = ops.most_threads if n > chunk else 1  # one chunk alone is no time to try more
+    chooser = ThreadChooser(most_threads, 2 * model.parameters.flat.shape[0] * chunk)
     work = None
     for start in range(0, n, chunk):
         index = rows[start : min(start + chunk, n)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 
@@ -45,7 +46,11 @@ class MiniBatchSGD:
         self._parameters = model.parameters.pairs()
         self._workspaces: dict[int, Workspace] = {}
         self._total = model.ops.new_total()
-        self._chooser = ThreadChooser(model.ops.most_threads, 6 * model.parameters.flat.shape[0] * batch_size)
+
+    @cached_property
+    def _chooser(self) -> ThreadChooser:
+        flops = 6 * self.model.parameters.flat.shape[0] * self.batch_size  # three products of 2 a weight and example
+        return ThreadChooser(self.model.ops.most_threads, flops)
 
     def run_epoch(self, on_progress: Progress | None = None) -> float:
         """Train on every example once; return the mean cost, NaN or infinite if it diverged."""

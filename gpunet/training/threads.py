@@ -63,9 +63,11 @@ class ThreadChooser:
     """
 
     def __init__(self, most_threads: int, flops: float, idle_cores: Callable[[], float] | None = None) -> None:
-        self._idle_cores = idle_cores or cpu.IdleCores()
         most = max(1, min(most_threads, int(flops / _FLOPS_A_THREAD)))
         self._counts = sorted({2**i for i in range(most.bit_length())} | {most})
+        if idle_cores is None and most > 1:
+            idle_cores = cpu.IdleCores()
+        self._idle_cores = idle_cores
         self._at = 0  # the index of the number of threads in use
         self._paces: dict[int, float] = {}  # seconds a step, by that index, as last measured
         self._steps = 0  # of the last chunk that was no trial's
@@ -120,7 +122,7 @@ class ThreadChooser:
             self._wait(seconds - fewer * steps)
 
     def _begin_trial(self, other: int) -> None:
-        idle = self._idle_cores()
+        idle = self._idle_cores() if self._idle_cores else math.inf
         if idle < _FREE * (self._counts[other] - self.threads):
             self._due = self._elapsed + _SHORTEST_PAUSE
         else:
