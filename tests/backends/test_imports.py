@@ -180,3 +180,22 @@ def test_training_on_the_cpu_by_name_never_asks_for_cupy():
     loaded = loaded_by("import gpunet; gpunet.Network([2, 1], device='cpu').fit([[0, 1]], [1.0], batch_size=1)")
     assert "scipy" in loaded
     assert not loaded & set(HEAVY)
+
+
+def test_every_public_name_has_a_home():
+    assert {*gpunet._HOMES, "datasets"} == set(gpunet.__all__)
+    for name in gpunet.__all__:
+        value = getattr(gpunet, name)
+        assert getattr(value, "__name__", name).rpartition(".")[2] == name or name == "__version__"
+    assert set(gpunet.__all__) <= set(dir(gpunet))
+    # What type checkers read is the same list.
+    under_type_checking = {
+        name.rpartition(".")[2] for name, _ in imported(PACKAGE / "__init__.py") if name.startswith("gpunet.")
+    }
+    assert under_type_checking == set(gpunet.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        gpunet.nothing  # noqa: B018
+
+
+def test_import_gpunet_leaves_numpy_for_later():
+    assert not loaded_by("import gpunet, gpunet.cpu") & {"numpy", "scipy", "threadpoolctl"}
