@@ -47,8 +47,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "datasets":
-        return import_module("gpunet.datasets")
+    if name in ("backends", "datasets"):
+        return import_module(f"gpunet.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'gpunet' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"gpunet.{_HOMES[name]}"), name)
