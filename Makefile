@@ -19,8 +19,10 @@ bench: .venv/bench.stamp
 	$(BIN)/python bench/step.py
 	$(BIN)/python bench/backprop_cost.py
 
-kernels: .venv/run.stamp
-	$(BIN)/python bench/kernel_resources.py
+# By nvcc where there is one, and by NVRTC, which is what compiles the kernels for users.
+kernels: .venv/kernels.stamp
+	if command -v nvcc > /dev/null; then $(BIN)/python bench/kernel_resources.py; fi
+	$(BIN)/python bench/kernel_resources.py --nvrtc
 
 # On a machine with a GPU. A Python that has CuPy and the test packages already is used as it is, without network.
 test-gpu: build/gpu.stamp
@@ -44,7 +46,7 @@ clean:
 	$(BIN)/python -m pip install --quiet -e ".[$*]"
 	touch .venv/run.stamp $@
 
-GPU_PACKAGES := cupy, numpy, scipy, safetensors, typer, rich, pytest, hypothesis, setuptools
+GPU_PACKAGES := cupy, numpy, scipy, safetensors, threadpoolctl, typer, rich, pytest, hypothesis, setuptools
 
 build/gpu.stamp: pyproject.toml $(shell find gpunet kernels -name '*.py' -o -name '*.cu*' -o -name '*.cpp' -o -name '*.h')
 	rm -rf build/gpu && mkdir -p build/gpu

@@ -23,8 +23,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gpunet import cli_data, model_file, parity_report, reports
-from gpunet.config import config, show_config
+from gpunet import blas_check, cli_data, model_file, optimizers, parity_report, reports
+from gpunet.config import config, show_facts
 from gpunet.datasets import Dataset
 from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
 from gpunet.network import Network
@@ -95,6 +95,8 @@ def train(
     eta: Annotated[
         float | None, typer.Option(help="The learning rate. Default: 3.0 for the book's run, see the README.")
     ] = None,
+    optimizer: Annotated[str, typer.Option(help="sgd, momentum, nesterov, adam, rmsprop or adagrad.")] = "sgd",
+    l2: Annotated[float, typer.Option(min=0.0, help="lambda of L2 regularization, the book's chapter 3.")] = 0.0,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same numbers.")] = None,
@@ -119,6 +121,9 @@ def train(
             seed=seed,
             input_scale=None if dataset.input_scale == 1.0 else dataset.input_scale,
         )
+        optimizers.get(optimizer)
+        if not l2 < float("inf"):
+            raise InputError(f"--l2 must be a finite number, got {l2}.")
         if eta is not None and not 0 < eta < float("inf"):
             raise InputError(f"--eta must be a finite number above 0, got {eta}.")
     network.metadata = {
@@ -144,7 +149,9 @@ def train(
                     "cost": network.cost.name,
                     "epochs": epochs,
                     "batch_size": batch_size,
-                    "eta": eta if eta is not None else network.default_eta(),
+                    "eta": eta if eta is not None else network.default_eta(optimizer),
+                    "optimizer": optimizer,
+                    "l2": l2,
                     "dtype": network.dtype,
                     "seed": seed,
                     "device": network.device,
@@ -157,6 +164,8 @@ def train(
                 epochs=epochs,
                 batch_size=batch_size,
                 eta=eta,
+                optimizer=optimizer,
+                l2=l2,
                 validation_data=(dataset.X_test, dataset.y_test),
                 on_epoch=report.epoch,
                 on_progress=report.progress,
@@ -223,11 +232,14 @@ def predict(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Tell what gpunet found on this machine, what it would use, and why not the GPU."""
+    """Tell what gpunet found on this machine, what it would use, why not the GPU, and what would make it faster."""
+    kernels = blas_check.compare_kernels()
     if as_json:
-        print(json.dumps(config()))
+        print(json.dumps({**config(), "kernels": kernels}))
     else:
-        show_config()
+        show_facts(config())
+        if kernels is not None:
+            print(blas_check.advice(kernels))
 
 
 @app.command()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
-from gpunet.backends import why_not_cuda
+from gpunet import cpu
+from gpunet.backends import blas, why_not_cuda
 from gpunet.backends.select import select
 from gpunet.version import __version__
 
 _PACKAGES = (
     "numpy",
     "scipy",
+    "threadpoolctl",
     "cupy-cuda13x",
     "cupy-cuda12x",
     "cupy",
@@ -31,30 +32,55 @@ def config() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``gpunet``, ``python``, ``platform``; ``packages``: name -> version or None; ``blas``: what NumPy was
-        built with; ``device``: what ``device="auto"`` uses; ``why_not_cuda``: the reason, or None if it is used.
+        ``gpunet``, ``python``, ``platform``; ``packages``: name -> version or None; ``cores``: how many this
+        process may use; ``blas``: for each BLAS that is loaded its ``library``, ``version``, ``kernels``,
+        ``threads``, ``file``, and ``of_scipy``: whether gpunet's matrix products run on it;
+        ``openblas_coretype``: the environment variable that names OpenBLAS's kernels, or None; ``device``: what
+        ``device="auto"`` uses; ``why_not_cuda``: the reason, or None if it is used.
     """
     reason = why_not_cuda()
-    blas = np.show_config(mode="dicts").get("Build Dependencies", {}).get("blas", {})
     return {
         "gpunet": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "cores": cpu.usable_cores(),
+        "blas": blas.loaded(),
+        "openblas_coretype": os.environ.get(cpu.CORE_TYPE),
         "device": select("auto" if reason is None else "cpu").name,
         "why_not_cuda": reason,
     }
 
 
 def show_config() -> None:
-    """Print what gpunet found on this machine, what ``device="auto"`` uses, and why not the GPU."""
+    """Print what gpunet found on this machine, what ``device="auto"`` uses, and why not the GPU.
+
+    Where OpenBLAS runs kernels for an older CPU than this one, it says what to set. `gpunet doctor` measures besides
+    what that would give.
+    """
     found = config()
+    show_facts(found)
+    best = cpu.best_core_type(cpu.flags())
+    kernels = next((pool["kernels"] for pool in found["blas"] if pool["of_scipy"]), None)
+    if best and kernels and not cpu.is_as_good(kernels, best):
+        print(f"OpenBLAS runs {kernels} kernels, though this CPU has more. Before Python starts, set")
+        print(f"  export {cpu.CORE_TYPE}={best}")
+
+
+def show_facts(found: dict[str, Any]) -> None:
+    """Print what `config` found."""
     print(f"gpunet {found['gpunet']}, Python {found['python']}, {found['platform']}")
     for name, version in found["packages"].items():
         if version is not None:
             print(f"  {name} {version}")
-    print(f"  BLAS of NumPy: {found['blas']}")
+    print(f"  {found['cores']} core(s) to use")
+    for pool in found["blas"]:
+        use = " (runs the matrix products)" if pool["of_scipy"] else ""
+        kernels = f", {pool['kernels']} kernels" if pool["kernels"] else ""
+        print(f"  {pool['library']} {pool['version']}{kernels}, {pool['threads']} thread(s): {pool['file']}{use}")
+    if found["openblas_coretype"] is not None:
+        by = "this command" if cpu.chosen else "the environment"
+        print(f"  {cpu.CORE_TYPE}={found['openblas_coretype']}, set by {by}")
     print(f'device="auto" uses: {found["device"]}')
     if found["why_not_cuda"] is not None:
         print(f"not a GPU, because {found['why_not_cuda']}")

@@ -13,6 +13,9 @@ from gpunet.activations import BUILT_IN as ACTIVATIONS
 from gpunet.activations import Activation, Array, Namespace, Sigmoid, Softmax
 from gpunet.errors import InputError
 
+#: So many numbers OpenBLAS multiplies and adds in the calling thread; more it spreads over all it has.
+_LONGEST_DOT = 10_000
+
 
 class Cost:
     """A cost function C(a, y).
@@ -146,8 +149,7 @@ class Quadratic(Cost):
     ) -> None:
         xp.subtract(a, y, out=out)
         if total is not None:
-            rows = out.T
-            total += 0.5 * xp.vdot(rows, rows)
+            total += 0.5 * _sum_of_squares(out, scratch, xp)
         activation.pull_back_into(out, z, a, out, scratch, xp)
 
 
@@ -210,6 +212,12 @@ class LogLikelihood(Cost):
         if isinstance(activation, Softmax):
             return a * xp.sum(y, axis=0, keepdims=True) - y  # a - y where y sums to 1, as in equation (84)
         return super().output_error(activation, z, a, y, xp)
+
+
+def _sum_of_squares(x: Array, scratch: Array, xp: Namespace) -> Any:
+    """Return the sum of x * x; a dot product is fastest, but OpenBLAS spreads a long one over threads of its own."""
+    rows = x.T
+    return xp.vdot(rows, rows) if x.size <= _LONGEST_DOT else xp.sum(xp.multiply(x, x, out=scratch))
 
 
 def _at_least_tiny(x: Array, xp: Namespace) -> Array:

@@ -318,8 +318,9 @@ class Network:
         eta = checks.positive_float(eta, "eta")
         with self._on_device("the examples"):
             X, Y, _ = self._book_data(mini_batch, "mini_batch")
-            m = X.shape[0]
-            self._sgd(X, Y, m, eta).step(self._model.ops.asarray(np.arange(m)))
+            m, ops = X.shape[0], self._model.ops
+            with ops.threads(1):  # a single step is no time to find out whether more would be faster
+                self._sgd(X, Y, m, eta).step(ops.asarray(np.arange(m)))
 
     def SGD(
         self,

@@ -45,6 +45,15 @@ class Backend(ABC):
         """Return the context in which the verbs are called: it makes the device the current one."""
         return nullcontext()
 
+    @property
+    def most_threads(self) -> int:
+        """How many of the CPU's threads may share a step; 1 where it is not for gpunet to say."""
+        return 1
+
+    def threads(self, count: int) -> AbstractContextManager[Any]:
+        """Return a context in which the verbs are spread over so many of the CPU's threads."""
+        return nullcontext()
+
     @abstractmethod
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         """Return host data `x` (or an array of this backend) as a C-ordered array on the device.

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from gpunet.backends.base import Array, Stage
-
-if TYPE_CHECKING:
-    from gpunet.backends.cupy import CuPyBackend
+from gpunet.backends.base import Array, Backend, Stage
 
 
 class PinnedStage(Stage):
@@ -18,7 +13,7 @@ class PinnedStage(Stage):
     Two events keep the order: the verbs wait for the copy, and the next copy waits for the verbs.
     """
 
-    def __init__(self, ops: CuPyBackend, rows: int, columns: int, dtype: str) -> None:
+    def __init__(self, ops: Backend, rows: int, columns: int, dtype: str) -> None:
         cupy = ops.xp
         self._device_rows = ops.empty((rows, columns), dtype)
         count = rows * columns

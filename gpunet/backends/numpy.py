@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg.blas import dgemm, sgemm
 
+from gpunet.backends import blas
 from gpunet.backends.base import Array
 from gpunet.backends.in_place import InPlaceBackend
 from gpunet.errors import InputError
@@ -23,6 +25,13 @@ class NumPyBackend(InPlaceBackend):
 
     def __reduce__(self) -> Any:
         return NumPyBackend, ()
+
+    @property
+    def most_threads(self) -> int:
+        return blas.scipy_pool().most_threads()
+
+    def threads(self, count: int) -> AbstractContextManager[Any]:
+        return blas.scipy_pool().limit(count)
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         try:

@@ -43,10 +43,14 @@ def from_bytes(
     what: str,
     order: Literal["C", "F"] = "C",
 ) -> NDArray[Any]:
-    """Copy `raw` into a writable array of native byte order, after `check_claim`."""
+    """Return `raw` as a writable array of native byte order, after `check_claim`.
+
+    It is copied only where its bytes do not do: in another order, read-only, or not aligned.
+    """
     check_claim(shape, dtype.itemsize, len(raw), what)
-    flat = np.frombuffer(raw, dtype=dtype).astype(dtype.newbyteorder("="))
-    return flat.reshape(tuple(shape), order=order)
+    flat = np.frombuffer(raw, dtype=dtype)
+    usable = dtype.isnative and flat.flags.writeable and flat.flags.aligned
+    return flat.astype(dtype.newbyteorder("="), copy=not usable).reshape(tuple(shape), order=order)
 
 
 def as_inputs(values: NDArray[Any], what: str, *, keep_float64: bool = False) -> NDArray[Any]:

@@ -38,7 +38,7 @@ _STORES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _NUMERIC = re.compile(r"b1|[iu][1248]|f[248]")
 
 
-def read_parts(data: bytes, what: str) -> tuple[Pair, Pair, Pair]:
+def read_parts(data: bytes | bytearray, what: str) -> tuple[Pair, Pair, Pair]:
     """Return the training, validation and test pair in a pickle of the book's form.
 
     Parameters
@@ -71,7 +71,7 @@ def read_parts(data: bytes, what: str) -> tuple[Pair, Pair, Pair]:
     return _book_form(tree, what)
 
 
-def _scan(data: bytes, what: str) -> None:
+def _scan(data: bytes | bytearray, what: str) -> None:
     """Refuse, before anything is executed, a pickle with an opcode or a name that is not harmless."""
     stream = io.BytesIO(data)
     for count in range(_MAX_OPCODES):
@@ -115,7 +115,7 @@ def _scan(data: bytes, what: str) -> None:
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles with stand-ins in place of every name."""
 
-    def __init__(self, data: bytes, what: str) -> None:
+    def __init__(self, data: bytes | bytearray, what: str) -> None:
         # "bytes" leaves Python 2's strings as they are: latin-1 without the detour through text.
         super().__init__(io.BytesIO(data), encoding="bytes")
         self._stand_ins = _StandIns(len(data), what)

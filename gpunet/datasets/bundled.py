@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,10 +44,10 @@ def mnist_part(part: Literal["train", "t10k"]) -> tuple[NDArray[Any], NDArray[np
     return X, as_labels(_array(f"{part}-labels-idx1-ubyte.gz"), len(X), "mnist")
 
 
-def _read(name: str) -> bytes:
+def _open(name: str) -> IO[bytes]:
     from importlib import resources  # not wanted at `import gpunet.datasets`: it is slow
 
-    return resources.files("gpunet.datasets.data").joinpath(name).read_bytes()
+    return resources.files("gpunet.datasets.data").joinpath(name).open("rb")
 
 
 def _array(name: str) -> NDArray[Any]:
@@ -56,13 +55,16 @@ def _array(name: str) -> NDArray[Any]:
 
     what = f"gpunet's own {name}"
     try:
-        packed = _read(name)
+        with _open(name) as packed:
+            digest = hashlib.sha256()
+            while part := packed.read(1 << 20):
+                digest.update(part)
+            size = packed.tell()
+            packed.seek(0)
+            if (found := digest.hexdigest()) == SHA256[name]:
+                return idx.parse(gunzip(packed, size, what), what)
     except (OSError, ImportError) as exc:
         raise FileFormatError(f"{what} can't be read ({exc}). Reinstall gpunet.") from exc
-    found = hashlib.sha256(packed).hexdigest()
-    if found != SHA256[name]:
-        raise FileFormatError(
-            f"{what} is not the file that was shipped: its SHA-256 is {found}, expected {SHA256[name]}. "
-            "Reinstall gpunet."
-        )
-    return idx.parse(gunzip(io.BytesIO(packed), len(packed), what), what)
+    raise FileFormatError(
+        f"{what} is not the file that was shipped: its SHA-256 is {found}, expected {SHA256[name]}. Reinstall gpunet."
+    )

@@ -21,7 +21,7 @@ def is_idx(head: bytes) -> bool:
     return len(head) == 4 and head[:2] == b"\0\0" and head[2] in _TYPES and head[3] > 0
 
 
-def parse(data: bytes, what: str) -> NDArray[Any]:
+def parse(data: bytes | bytearray, what: str) -> NDArray[Any]:
     """Return the array that idx `data` holds, in native byte order.
 
     Nothing is allocated by what the header claims: it is first compared with the bytes there.

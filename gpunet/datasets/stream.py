@@ -7,7 +7,7 @@ import os
 import stat
 import zlib
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import IO, BinaryIO, Protocol
 
 from gpunet.errors import FileFormatError
 
@@ -31,17 +31,18 @@ def unpacked_limit(compressed: int, max_bytes: int | None) -> int:
     return _FREE_BYTES + _USUAL_RATIO * compressed if max_bytes is None else max_bytes
 
 
-def drain(stream: Readable, limit: int) -> bytes:
-    """Read `stream` to its end, or to `limit` + 1 bytes, holding only what really came."""
-    chunks = []
-    left = limit + 1
-    while left > 0 and (chunk := stream.read(min(_CHUNK, left))):
-        chunks.append(chunk)
-        left -= len(chunk)
-    return b"".join(chunks)
+def drain(stream: Readable, limit: int) -> bytearray:
+    """Read `stream` to its end, or to `limit` + 1 bytes, holding only what really came, and that once.
+
+    What is returned can be written to, so that an array can be made of it without a copy.
+    """
+    data = bytearray()
+    while len(data) <= limit and (chunk := stream.read(min(_CHUNK, limit + 1 - len(data)))):
+        data += chunk
+    return data
 
 
-def gunzip(packed: BinaryIO, size: int, what: str, max_bytes: int | None = None) -> bytes:
+def gunzip(packed: IO[bytes], size: int, what: str, max_bytes: int | None = None) -> bytearray:
     """Unpack the gzip stream `packed`, which is `size` bytes long.
 
     Raises
@@ -84,7 +85,7 @@ def open_regular(path: Path) -> BinaryIO:
     raise FileFormatError(f"{path}: not a regular file; give the path of a data file.")
 
 
-def read_file(path: Path, max_bytes: int | None = None) -> bytes:
+def read_file(path: Path, max_bytes: int | None = None) -> bytearray:
     """Return the content of `path`, unpacked if it is gzip.
 
     Gzip is known by its first bytes, because downloads often lose or keep a wrong `.gz`.
@@ -98,9 +99,10 @@ def read_file(path: Path, max_bytes: int | None = None) -> bytes:
         try:
             packed = file.read(2) == _GZIP_MAGIC
             file.seek(0)
+            size = os.fstat(file.fileno()).st_size
             if packed:
-                return gunzip(file, os.fstat(file.fileno()).st_size, str(path), max_bytes)
-            data = file.read()
+                return gunzip(file, size, str(path), max_bytes)
+            data = drain(file, size)
         except OSError as exc:
             raise _unreadable(path, exc) from exc
     if path.name.lower().endswith(".gz"):

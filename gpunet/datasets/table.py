@@ -32,7 +32,7 @@ class _Table:
     """A file's bytes and what its first rows say about them."""
 
     path: Path
-    raw: bytes
+    raw: bytes | bytearray
     width: int
     header: list[str] | None
     header_lines: int  # lines of the file up to the header's end, 0 without a header
@@ -77,7 +77,7 @@ def read(path: Path, target: str | int | None = None, max_bytes: int | None = No
 
 
 @contextmanager
-def _readable(path: Path, raw: bytes) -> Iterator[None]:
+def _readable(path: Path, raw: bytes | bytearray) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as exc:
@@ -88,16 +88,16 @@ def _readable(path: Path, raw: bytes) -> Iterator[None]:
         raise FileFormatError(f"{path}: not a CSV table ({exc}). Save it as comma-separated text.") from exc
 
 
-def _first_bad_line(raw: bytes) -> int:
+def _first_bad_line(raw: bytes | bytearray) -> int:
     # The error itself counts from the start of the piece that was being decoded.
     return raw.decode("utf-8", "replace").split("\ufffd", 1)[0].count("\n") + 1
 
 
-def _decoded(raw: bytes) -> io.TextIOWrapper:
+def _decoded(raw: bytes | bytearray) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline=None)
 
 
-def _open(path: Path, raw: bytes, target: str | int | None) -> _Table:
+def _open(path: Path, raw: bytes | bytearray, target: str | int | None) -> _Table:
     """Look at the first rows for the table's width and its header."""
     reader = csv.reader(_decoded(raw))
     first = next((cells for cells in reader if cells), None)

@@ -26,6 +26,10 @@ class Validation:
     Y: npt.NDArray[Any]
     task: str
 
+    def measure(self, model: Model) -> tuple[float, float]:
+        """Return the mean cost and the score."""
+        return measure(model, self.X, self.Y, self.task)
+
 
 def run(
     sgd: MiniBatchSGD,
@@ -54,7 +58,7 @@ def run(
             cost = sgd.run_epoch(on_progress)
             _check_finite(model, cost, number, sgd.eta)
             seconds = time.perf_counter() - started
-            measured = measure(model, validation.X, validation.Y, validation.task) if validation else (None, None)
+            measured = validation.measure(model) if validation else (None, None)
             ops.copy(flat, out=good)
             history.engine = sgd.engine
             history.epochs.append(Epoch(number, cost, seconds, sgd.n / seconds, *measured))

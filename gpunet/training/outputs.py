@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -13,9 +14,10 @@ from gpunet.backends import Array
 from gpunet.backprop import Workspace, feedforward
 from gpunet.model import Model
 from gpunet.training import metrics
+from gpunet.training.threads import ThreadChooser
 
 #: The activations of one chunk take about this many numbers.
-_CHUNK_NUMBERS = 2**22
+_CHUNK_NUMBERS = 2**19
 
 Result = TypeVar("Result")
 
@@ -95,6 +97,8 @@ def _passes(model: Model, X: Array, chunk: int) -> Iterator[tuple[slice, Array, 
     """Run chunk after chunk through the network; yield its place in X, its rows' numbers in it, and the pass."""
     ops, n = model.ops, X.shape[0]
     numbers = ops.asarray(np.arange(chunk))
+    most_threads = ops.most_threads if n > chunk else 1  # one chunk alone is no time to try more
+    chooser = ThreadChooser(most_threads, 2 * model.parameters.flat.shape[0] * chunk)
     work = None
     for start in range(0, n, chunk):
         rows = slice(start, min(start + chunk, n))
@@ -102,6 +106,10 @@ def _passes(model: Model, X: Array, chunk: int) -> Iterator[tuple[slice, Array, 
         if work is None or work.m != m:
             work = model.workspace(m)
         index = numbers[:m]
-        ops.gather(arrays.to_device(ops, X[rows, ...], model.dtype), index, out=work.a[0], scale=model.input_scale)
-        feedforward(ops, model.layers, work)
+        x = arrays.to_device(ops, X[rows, ...], model.dtype)
+        with ops.threads(chooser.next().threads):
+            started = time.perf_counter()
+            ops.gather(x, index, out=work.a[0], scale=model.input_scale)
+            feedforward(ops, model.layers, work)
+            chooser.record(m / chunk, time.perf_counter() - started)
         yield rows, index, work

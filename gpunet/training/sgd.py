@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from gpunet.model import Model
 from gpunet.optimizers import Optimizer
 from gpunet.parameters import Parameters
 from gpunet.training import data
+from gpunet.training.threads import ThreadChooser
 
 #: Called during an epoch with the number of examples done.
 Progress = Callable[[int], None]
@@ -90,24 +93,40 @@ class MiniBatchSGD:
         """Take one step of gradient descent on the examples of these rows."""
         self._take_steps(index, self._coefficients(1))
 
-    def _run(self, index: Array, reports: _Reports) -> None:
-        """Take steps on the examples of these rows until all are used."""
-        m, count = self.batch_size, index.shape[0]
-        c = self._coefficients(-(-count // m))
-        at_once = _REPLAYED if self.model.ops.replays else 1
-        for first in range(0, -(-count // m), at_once):
-            start, stop = first * m, min((first + at_once) * m, count)
-            rows = None if c is None else c[first : first + at_once, ...]
-            run = self._replay if stop - start == _REPLAYED * m else self._take_steps
-            run(index[start:stop], rows)
-            reports.add(stop - start)
+    @cached_property
+    def _chooser(self) -> ThreadChooser:
+        flops = 6 * self.model.parameters.flat.shape[0] * self.batch_size  # three products of 2 a weight and example
+        return ThreadChooser(self.model.ops.most_threads, flops)
 
-    def _replay(self, index: Array, c: Array | None) -> None:
-        """Take _REPLAYED whole steps, by one launch if the device can."""
+    def _run(self, index: Array, reports: _Reports) -> None:
+        """Take steps on the examples of these rows, chunk by chunk, until all are used."""
+        ops, m, count = self.model.ops, self.batch_size, index.shape[0]
+        c = self._coefficients(-(-count // m))
+        done = 0
+        while done < count:
+            chunk = self._chooser.next()
+            steps, first = _REPLAYED if ops.replays else chunk.steps, done // m
+            rows = index[done : min(done + steps * m, count)]
+            row_c = None if c is None else c[first : first + steps, ...]
+            with ops.threads(chunk.threads):
+                started = time.perf_counter()
+                if not ops.replays:
+                    examples = self._take_steps(rows, row_c, started + chunk.seconds)
+                elif rows.shape[0] == _REPLAYED * m:
+                    examples = self._replay(rows, row_c)
+                else:
+                    examples = self._take_steps(rows, row_c)
+                self._chooser.record(examples / m, time.perf_counter() - started)
+            done += examples
+            reports.add(examples)
+
+    def _replay(self, index: Array, c: Array | None) -> int:
+        """Take _REPLAYED whole steps, by one launch if the device can; return the number of examples."""
         replay = self._replays.get(id(self._X))  # a replay reads the arrays that it was captured with
         if replay is None:
             replay = self._replays[id(self._X)] = _Replay(self.model.ops, self._take_steps, index, c)
         replay(index, c)
+        return int(index.shape[0])
 
     def _coefficients(self, steps: int) -> Array | None:
         """Return the optimizer's coefficients of the next steps, a row a step, on the device; None if it has none."""
@@ -117,11 +136,18 @@ class MiniBatchSGD:
             return None
         return self.model.ops.asarray(self.optimizer.coefficients(self.eta, numbers), self.model.dtype)
 
-    def _take_steps(self, index: Array, c: Array | None) -> None:
-        """Take a step on each mini-batch of these rows, with its row of coefficients."""
-        m, count = self.batch_size, index.shape[0]
+    def _take_steps(self, index: Array, c: Array | None, until: float = math.inf) -> int:
+        """Take a step on each mini-batch of these rows, with its row of coefficients; return the number of examples.
+
+        The step that passes the time `until` is the last.
+        """
+        m, count = self.batch_size, int(index.shape[0])
         for s, start in enumerate(range(0, count, m)):
-            self._step(index[start : min(start + m, count)], None if c is None else c[s, ...])
+            stop = min(start + m, count)
+            self._step(index[start:stop], None if c is None else c[s, ...])
+            if time.perf_counter() > until:
+                return stop
+        return count
 
     def _step(self, index: Array, c: Array | None) -> None:
         ops, layers = self.model.ops, self.model.layers
@@ -153,7 +179,7 @@ class _Replay:
     """Steps on arrays that stay where they are, to be replayed by one launch if the device can."""
 
     def __init__(
-        self, ops: Backend, take_steps: Callable[[Array, Array | None], None], index: Array, c: Array | None
+        self, ops: Backend, take_steps: Callable[[Array, Array | None], int], index: Array, c: Array | None
     ) -> None:
         self._ops = ops
         self._index = ops.empty(tuple(index.shape), "int64")

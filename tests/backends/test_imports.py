@@ -27,7 +27,7 @@ HEAVY = (
 #: (the command line, the estimators, reports, ...) are the top: they may import everything, nobody below them.
 #: A new module that the network needs gets its place here.
 LAYERS = (
-    {"errors", "version"},
+    {"errors", "version", "cpu"},
     {"checks"},
     {"kernels"},
     {"activations", "optimizers"},
@@ -140,7 +140,7 @@ def test_only_the_cupy_backend_knows_cupy():
 
 @pytest.mark.parametrize("word", ["Stream", "MemoryPool", "cublas", "cuda"])
 def test_devices_are_known_to_backends_alone(word):
-    expressions = {"activations.py", "costs.py"}  # hold the CUDA expressions beside the functions
+    expressions = {"activations.py", "costs.py", "optimizers.py"}  # hold the CUDA expressions beside the functions
     for path in FILES:
         if (
             path.parent.name == "backends"
@@ -180,3 +180,22 @@ def test_training_on_the_cpu_by_name_never_asks_for_cupy():
     loaded = loaded_by("import gpunet; gpunet.Network([2, 1], device='cpu').fit([[0, 1]], [1.0], batch_size=1)")
     assert "scipy" in loaded
     assert not loaded & set(HEAVY)
+
+
+def test_every_public_name_has_a_home():
+    assert {*gpunet._HOMES, "datasets", "optimizers"} == set(gpunet.__all__)
+    for name in gpunet.__all__:
+        value = getattr(gpunet, name)
+        assert getattr(value, "__name__", name).rpartition(".")[2] == name or name == "__version__"
+    assert set(gpunet.__all__) <= set(dir(gpunet))
+    # What type checkers read is the same list.
+    under_type_checking = {
+        name.rpartition(".")[2] for name, _ in imported(PACKAGE / "__init__.py") if name.startswith("gpunet.")
+    }
+    assert under_type_checking == set(gpunet.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        gpunet.nothing  # noqa: B018
+
+
+def test_import_gpunet_leaves_numpy_for_later():
+    assert not loaded_by("import gpunet, gpunet.cpu") & {"numpy", "scipy", "threadpoolctl"}

@@ -19,7 +19,7 @@ from gpunet.errors import DeviceError, InputError
 
 #: An error that no rounding explains: in float32 what the tolerances are made to find, in float64 as far above u.
 SMALL = {"float32": 1e-4, "float64": 1e-11}
-HOUSEKEEPING = {"active", "asarray", "to_numpy", "is_native", "empty", "new_total", "copy"}
+HOUSEKEEPING = {"active", "threads", "asarray", "to_numpy", "is_native", "empty", "new_total", "copy"}
 VERBS = {name for name, value in vars(Backend).items() if inspect.isfunction(value) and name[0] != "_"} - HOUSEKEEPING
 
 

@@ -71,7 +71,7 @@ def assert_clean(x, dtype):
 def test_rows(X, n_in, dtype):
     x = clean_or_input_error(arrays.rows, OPS, X, n_in, dtype, "X")
     if x is not None:
-        assert_clean(x, dtype)
+        assert_clean(arrays.to_device(OPS, x, dtype), dtype)
         assert x.ndim == 2
         assert x.shape[1] == n_in
         assert x.shape == np.shape(X)
@@ -94,7 +94,7 @@ def test_targets(y, m, n_out, dtype):
     linear = activations.get("linear")
     Y = clean_or_input_error(lambda *given: targets(*given)[0], OPS, y, m, n_out, dtype, linear, "X")
     if Y is not None:
-        assert_clean(Y, dtype)
+        assert_clean(arrays.to_device(OPS, Y, dtype), dtype)
         assert Y.shape == (m, n_out)
         if np.ndim(y) == 1 and n_out > 1:
             assert np.array_equal(Y.sum(axis=1), np.ones(m))

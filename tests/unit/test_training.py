@@ -46,20 +46,22 @@ def test_an_error_in_on_epoch_keeps_that_epoch(blobs, error, epoch):
 @pytest.mark.parametrize("error", [StopError, KeyboardInterrupt])
 @pytest.mark.parametrize("steps", [0, 7, 15, 29, 31])
 def test_an_error_in_the_middle_of_an_epoch_keeps_the_last_whole_one(blobs, error, steps, monkeypatch):
-    """150 examples in batches of 10 are 15 steps an epoch; on_progress is called after each."""
-    from gpunet.training import sgd
+    """150 examples in batches of 10 are 15 steps an epoch."""
+    from gpunet.training.sgd import MiniBatchSGD
 
-    monkeypatch.setattr(sgd, "_PROGRESS_SECONDS", -1.0)
-    seen = []
+    step, done = MiniBatchSGD._step, []
 
-    def stop(examples):
-        seen.append(examples)
-        if len(seen) > steps:
+    def interrupted(sgd, index, c):
+        step(sgd, index, c)
+        done.append(len(index))
+        if len(done) > steps:
             raise error("stop")
 
     net = small()
-    with pytest.raises(error, match="stop"):
-        net.fit(*blobs, epochs=9, on_progress=stop)
+    with monkeypatch.context() as patch:
+        patch.setattr(MiniBatchSGD, "_step", interrupted)
+        with pytest.raises(error, match="stop"):
+            net.fit(*blobs, epochs=9)
     assert np.array_equal(parameters(net), after(steps // 15, blobs))
 
 

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import io
 from importlib import resources
 
 import numpy as np
@@ -42,21 +43,23 @@ def test_unpacked_files_are_the_originals(name):
         "train-images": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
         "train-labels": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     }
-    unpacked = gzip.decompress(bundled._read(name))
+    with bundled._open(name) as packed:
+        unpacked = gzip.decompress(packed.read())
     assert hashlib.sha256(unpacked).hexdigest() == originals[name.partition("-idx")[0]]
 
 
 @pytest.mark.parametrize("name", sorted(bundled.SHA256))
 def test_one_changed_bit_is_noticed_on_each_read(monkeypatch, name):
-    read = bundled._read
+    original = bundled._open
 
     def tampered(wanted):
-        data = bytearray(read(wanted))
+        with original(wanted) as file:
+            data = bytearray(file.read())
         if wanted == name:
             data[4] ^= 1  # the time in gzip's header: nothing but the checksum can see it
-        return bytes(data)
+        return io.BytesIO(data)
 
-    monkeypatch.setattr(bundled, "_read", tampered)
+    monkeypatch.setattr(bundled, "_open", tampered)
     with pytest.raises(FileFormatError, match=rf"{name} is not the file that was shipped.*Reinstall"):
         mnist_loader.mnist()
 
@@ -65,7 +68,7 @@ def test_a_missing_file_asks_to_reinstall(monkeypatch):
     def missing(name):
         raise FileNotFoundError(2, "No such file", name)
 
-    monkeypatch.setattr(bundled, "_read", missing)
+    monkeypatch.setattr(bundled, "_open", missing)
     with pytest.raises(FileFormatError, match="Reinstall") as caught:
         mnist_loader.mnist()
     assert isinstance(caught.value.__cause__, FileNotFoundError)
