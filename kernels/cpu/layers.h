@@ -94,10 +94,10 @@ INLINE Vector<Real> safe_log(Vector<Real> x) {
     return log<Real>(x < Format<Real>::tiny ? all(Format<Real>::tiny) : x);
 }
 
-// The cost of row i; its delta, BP1, with zeros in the padding.
+// The cost of row i; its delta, BP1, times `scale`, with zeros in the padding.
 template <class Real>
 static double output_error(Cost cost, Activation activation, int64_t i, int64_t n, int64_t stride, const Real *a,
-                           const Real *y, Real *delta) {
+                           const Real *y, Real scale, Real *delta) {
     typedef Vector<Real> V;
     V total{};
     Real whole = 1;
@@ -123,7 +123,7 @@ static double output_error(Cost cost, Activation activation, int64_t i, int64_t 
                 error = aj * whole - yj;
         }
         total += real ? c : V{};
-        store(delta + at, real ? error : V{});
+        store(delta + at, real ? error * scale : V{});
     });
     if (cost == QUADRATIC && activation == SOFTMAX) softmax_prime(i, n, stride, delta, a);
     return double(sum<Real>(total));

@@ -49,15 +49,11 @@ struct Tile {
             for (int v = 0; v < VECTORS; v++) *(V *)(to + r * NR<Real> + v * WIDTH) = sum[r][v];
     }
 
-    // to += alpha * sum - decay * to
-    INLINE_MEMBER void finish_into(Real *to, Real alpha, Real decay) const {
+    INLINE_MEMBER void add_to(Real *to) const {
 #pragma GCC unroll 16
         for (int r = 0; r < ROWS_; r++)
 #pragma GCC unroll 2
-            for (int v = 0; v < VECTORS; v++) {
-                V *w = (V *)(to + r * NR<Real> + v * WIDTH);
-                *w += sum[r][v] * alpha - *w * decay;
-            }
+            for (int v = 0; v < VECTORS; v++) *(V *)(to + r * NR<Real> + v * WIDTH) += sum[r][v];
     }
 };
 
@@ -72,29 +68,20 @@ static void rows_times_panel(const Real *a, int64_t a_stride, int64_t depth, con
     tile.finish(c);
 }
 
-// g += sum over m examples of the outer products of N inputs in a and a panel of delta.
+// w += sum over m examples of the outer products of N inputs in a and a panel of delta. The sum starts from 0 and not
+// from w, beside which each example's small part would be rounded away.
 template <class Real, int WIDTH, int VECTORS, int N>
-static void outer_products(const Real *a, int64_t m, const Real *delta, Real *g) {
-    Tile<Real, WIDTH, VECTORS, N, NR<Real>, 1> tile;
-    tile.start(g, NR<Real>);
-    tile.add_products(a, m, delta);
-    tile.finish(g);
-}
-
-// w += alpha * (that sum) - decay * w
-template <class Real, int WIDTH, int VECTORS, int N>
-static void outer_products_into(const Real *a, int64_t m, const Real *delta, Real *w, Real alpha, Real decay) {
+static void outer_products(const Real *a, int64_t m, const Real *delta, Real *w) {
     Tile<Real, WIDTH, VECTORS, N, NR<Real>, 1> tile;
     tile.zero();
     tile.add_products(a, m, delta);
-    tile.finish_into(w, alpha, decay);
+    tile.add_to(w);
 }
 
 template <class Real>
 struct Kernels {
     typedef decltype(&rows_times_panel<Real, 1, 1, 1>) RowsTimesPanel;
     typedef decltype(&outer_products<Real, 1, 1, 1>) OuterProducts;
-    typedef decltype(&outer_products_into<Real, 1, 1, 1>) OuterProductsInto;
 };
 
 // A vector of 16 bytes is not halved: there is nothing narrower to win with.
@@ -120,9 +107,6 @@ template <class Real>
 static constexpr typename Kernels<Real>::RowsTimesPanel rows_times_panel_of[3][ROWS] = BY_WIDTH(rows_times_panel);
 template <class Real>
 static constexpr typename Kernels<Real>::OuterProducts outer_products_of[3][ROWS] = BY_WIDTH(outer_products);
-template <class Real>
-static constexpr typename Kernels<Real>::OuterProductsInto outer_products_into_of[3][ROWS] =
-    BY_WIDTH(outer_products_into);
 
 // Which of the three widths the panel that begins at column j of n needs.
 template <class Real>

@@ -68,7 +68,7 @@ class Trainer {
 
     void set_step(double beta1_power, double beta2_power) {
         step.rule = job.rule;
-        step.mean = Real(1.0 / double(m));
+        step.error_scale = Real((job.rule == SGD ? -job.eta : 1.0) / double(m));
         step.eta = Real(job.eta);
         step.mu = Real(job.mu);
         step.new1 = Real(1 - job.beta1);
@@ -117,9 +117,14 @@ class Trainer {
         const int64_t count = min(job.batch_size, job.n - start);
         const int64_t bytes = net.layer[0].n_in * int64_t(job.X_is_uint8 ? 1 : sizeof(Real));
         if (count <= 0 || count * bytes > AHEAD_BYTES) return;
-        for (int64_t i = cut(count, thread, team.size); i < cut(count, thread + 1, team.size); i++)
+        const int64_t targets = net.layer[net.layers - 1].n_out * int64_t(job.Y_is_uint8 ? 1 : sizeof(Real));
+        for (int64_t i = cut(count, thread, team.size); i < cut(count, thread + 1, team.size); i++) {
+            const int64_t row = job.order[start + i];
             for (int64_t byte = 0; byte < bytes; byte += 64)
-                __builtin_prefetch((const char *)job.X + job.order[start + i] * bytes + byte);
+                __builtin_prefetch((const char *)job.X + row * bytes + byte);
+            __builtin_prefetch((const char *)job.Y + row * targets);
+            __asm__ volatile("");  // GCC takes a function that only fetches ahead for one without effect
+        }
     }
 
     // Every thread decides alike, from the whole mini-batch.
@@ -180,7 +185,7 @@ class Trainer {
         Layer<Real> &output = net.layer[net.layers - 1];
         by_rows([&](int64_t i) {
             net.costs[i] = output_error(net.cost, output.activation, i, output.n_out, net.batch_stride, output.a,
-                                        batch.y, output.delta);
+                                        batch.y, step.error_scale, output.delta);
         });
         for (int64_t l = net.layers - 1; l > 0; l--) {
             Layer<Real> &following = net.layer[l], &layer = net.layer[l - 1];
@@ -265,56 +270,44 @@ class Trainer {
         const int width = width_of<Real>(p * N, layer.n_out);
         Real *w = layer.w + at;
         a += q * net.batch_stride;
-        if (step.rule == SGD) {
-            const Real alpha = -step.eta * step.mean, decay = Real(job.eta * job.l2);
-            if (skip_zeros)
-                sparse_sums(q, rows, [&](int64_t r, const uint64_t *examples, int64_t words, bool any) {
-                    if (any || decay != 0)
-                        sparse_outer_products_into_of<Real>[width](a + r, examples, words, delta, w + r * N, alpha,
-                                                                   decay);
-                });
-            dense_sums(skip_zeros ? rows / GROUP * GROUP : 0, rows, [&](int64_t r, int64_t count, int64_t i, int64_t n) {
-                outer_products_into_of<Real>[width][count - 1](a + i * N + r, n, delta + i * N, w + r * N, alpha,
-                                                               i ? 0 : decay);
-            });
-        } else {
-            Real *g = net.scratch + thread * net.scratch_stride;
-            for (int64_t i = 0; i < rows * N; i++) g[i] = 0;
-            if (skip_zeros)
-                sparse_sums(q, rows, [&](int64_t r, const uint64_t *examples, int64_t words, bool any) {
-                    if (any) sparse_outer_products_of<Real>[width](a + r, examples, words, delta, g + r * N);
-                });
-            dense_sums(skip_zeros ? rows / GROUP * GROUP : 0, rows, [&](int64_t r, int64_t count, int64_t i, int64_t n) {
-                outer_products_of<Real>[width][count - 1](a + i * N + r, n, delta + i * N, g + r * N);
-            });
-            update<Real>(step, Real(job.l2), rows * N, w, g, state(layer.state_w[0], at), state(layer.state_w[1], at));
-        }
+        const bool descent = step.rule == SGD;
+        Real *to = descent ? w : net.scratch + thread * net.scratch_stride;
+        if (!descent) clear(to, rows * N);
+        if (descent && job.l2 != 0) decay(rows * N, w, Real(job.eta * job.l2));
+        if (skip_zeros) add_sparse(a, delta, width, q, rows, to);
+        add_dense(a, delta, width, skip_zeros ? rows / GROUP * GROUP : 0, rows, to);
+        if (!descent)
+            update<Real>(step, Real(job.l2), rows * N, w, to, state(layer.state_w[0], at), state(layer.state_w[1], at));
         if (layer.w_t) transpose(w, rows, min(N, layer.n_out - p * N), layer.w_t + q * layer.panel_stride_t + p * N * N);
         if (q == 0) update_biases(layer, delta, p);
     }
 
     static Real *state(Real *states, int64_t at) { return states ? states + at : nullptr; }
 
-    // Call f for the whole groups among the `rows` inputs from q * N on: (first row, its examples, words, any).
-    template <class F>
-    void sparse_sums(int64_t q, int64_t rows, F f) {
+    static void clear(Real *x, int64_t n) {
+        for (int64_t i = 0; i < n; i++) x[i] = 0;
+    }
+
+    // The whole groups among the `rows` inputs from q * N on, where they are not zero.
+    void add_sparse(const Real *a, const Real *delta, int width, int64_t q, int64_t rows, Real *to) {
         const int64_t words = (net.batch_capacity + 63) / 64, used = (m + 63) / 64;
         for (int64_t r = 0; r + GROUP <= rows; r += GROUP) {
             const uint64_t *examples = net.examples + (q * N + r) / GROUP * words;
             uint64_t any = 0;
             for (int64_t i = 0; i < used; i++) any |= examples[i];
-            f(r, examples, used, any != 0);
+            if (any) sparse_outer_products_of<Real>[width](a + r, examples, used, delta, to + r * N);
         }
     }
 
-    // Call f for blocks of the rows [from, rows) and of the examples: (first row, rows, first example, examples).
-    template <class F>
-    void dense_sums(int64_t from, int64_t rows, F f) {
+    // The rows [from, rows), block by block.
+    void add_dense(const Real *a, const Real *delta, int width, int64_t from, int64_t rows, Real *to) {
         const int64_t blocks = (rows - from + ROWS - 1) / ROWS;
         for (int64_t i = 0; i < m; i += EXAMPLES_TOGETHER)
             for (int64_t block = 0; block < blocks; block++) {
                 const int64_t r = from + cut(rows - from, block, blocks);
-                f(r, from + cut(rows - from, block + 1, blocks) - r, i, min(EXAMPLES_TOGETHER, m - i));
+                const int64_t count = from + cut(rows - from, block + 1, blocks) - r;
+                outer_products_of<Real>[width][count - 1](a + i * N + r, min(EXAMPLES_TOGETHER, m - i), delta + i * N,
+                                                          to + r * N);
             }
     }
 
@@ -324,11 +317,14 @@ class Trainer {
     }
 
     void update_biases(const Layer<Real> &layer, const Real *delta, int64_t p) {
+        Real *b = layer.b + p * N;
         alignas(64) Real g[N] = {};
         for (int64_t i = 0; i < m; i++)
             for (int j = 0; j < N; j++) g[j] += delta[i * N + j];
-        update<Real>(step, Real(0), N, layer.b + p * N, g, state(layer.state_b[0], p * N),
-                     state(layer.state_b[1], p * N));
+        if (step.rule == SGD)
+            for (int j = 0; j < N; j++) b[j] += g[j];
+        else
+            update<Real>(step, Real(0), N, b, g, state(layer.state_b[0], p * N), state(layer.state_b[1], p * N));
     }
 
     void add_costs() {

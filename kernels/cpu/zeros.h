@@ -68,37 +68,17 @@ static void sparse_rows_times_panel(Operand<Real> x, const uint32_t *masks, int6
         }
 }
 
+// w += sum of the outer products of a whole group of inputs with a panel of delta, for the examples in the mask.
 template <class Real, int WIDTH, int VECTORS>
-struct GroupTile {
+static void sparse_outer_products(const Real *a, const uint64_t *examples, int64_t words, const Real *delta, Real *w) {
     Tile<Real, WIDTH, VECTORS, GROUP, NR<Real>, 1> tile;
-
-    // Add the products of a group's inputs with delta for the examples in the mask.
-    INLINE_MEMBER void add_examples(const Real *a, const uint64_t *examples, int64_t words, const Real *delta) {
-        for (int64_t word = 0; word < words; word++)
-            for (uint64_t left = examples[word]; left; left &= left - 1) {
-                const int64_t i = word * 64 + __builtin_ctzll(left);
-                tile.add_products(a + i * NR<Real>, 1, delta + i * NR<Real>);
-            }
-    }
-};
-
-// g += sum of the outer products of a whole group of inputs with a panel of delta.
-template <class Real, int WIDTH, int VECTORS>
-static void sparse_outer_products(const Real *a, const uint64_t *examples, int64_t words, const Real *delta, Real *g) {
-    GroupTile<Real, WIDTH, VECTORS> sums;
-    sums.tile.start(g, NR<Real>);
-    sums.add_examples(a, examples, words, delta);
-    sums.tile.finish(g);
-}
-
-// w += alpha * (that sum) - decay * w
-template <class Real, int WIDTH, int VECTORS>
-static void sparse_outer_products_into(const Real *a, const uint64_t *examples, int64_t words, const Real *delta,
-                                       Real *w, Real alpha, Real decay) {
-    GroupTile<Real, WIDTH, VECTORS> sums;
-    sums.tile.zero();
-    sums.add_examples(a, examples, words, delta);
-    sums.tile.finish_into(w, alpha, decay);
+    tile.zero();
+    for (int64_t word = 0; word < words; word++)
+        for (uint64_t left = examples[word]; left; left &= left - 1) {
+            const int64_t i = word * 64 + __builtin_ctzll(left);
+            tile.add_products(a + i * NR<Real>, 1, delta + i * NR<Real>);
+        }
+    tile.add_to(w);
 }
 
 #define SPARSE_BY_WIDTH(kernel)                                                                                   \
@@ -110,6 +90,3 @@ static constexpr decltype(&sparse_rows_times_panel<Real, 1, 1>) sparse_rows_time
 template <class Real>
 static constexpr decltype(&sparse_outer_products<Real, 1, 1>) sparse_outer_products_of[3] =
     SPARSE_BY_WIDTH(sparse_outer_products);
-template <class Real>
-static constexpr decltype(&sparse_outer_products_into<Real, 1, 1>) sparse_outer_products_into_of[3] =
-    SPARSE_BY_WIDTH(sparse_outer_products_into);
