@@ -68,7 +68,7 @@ struct Job {
     const int64_t *order;
     int64_t n, batch_size;
     Rule rule;
-    double eta, mu, beta1, beta2, epsilon, beta1_power, beta2_power;
+    double eta, mu, beta1, beta2, epsilon, steps_done;
     double l2, input_scale;
     double total;                         // out: the sum of the costs
 };

@@ -3,7 +3,6 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include <cmath>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -304,8 +303,7 @@ void set_coefficients(Job &job, PyObject *coefficients) {
     job.beta1 = given[1];
     job.beta2 = given[2];
     job.epsilon = given[3];
-    job.beta1_power = std::pow(given[1], given[4]);
-    job.beta2_power = std::pow(given[2], given[4]);
+    job.steps_done = given[4];
 }
 
 // -- The Python class -------------------------------------------------------------------------------------------

@@ -19,15 +19,12 @@ class Trainer {
         : net(network), job(job), team(team), thread(thread) {}
 
     void run() {
-        double beta1_power = job.beta1_power, beta2_power = job.beta2_power;
         gather(0, net.batch[0]);
         barrier();
         for (int64_t start = 0, number = 0; start < job.n; start += job.batch_size, number++) {
             m = min(job.batch_size, job.n - start);
             batch = net.batch[number % 2];
-            beta1_power *= job.beta1;
-            beta2_power *= job.beta2;
-            set_step(beta1_power, beta2_power);
+            set_step(job.steps_done + double(number + 1));
             const int64_t next = start + job.batch_size;
             fetch_ahead(next);
             choose_sparse();
@@ -66,7 +63,9 @@ class Trainer {
         return layer.n_in * layer.n_out * int64_t(sizeof(Real)) <= SMALL_LAYER_BYTES;
     }
 
-    void set_step(double beta1_power, double beta2_power) {
+    // t: the number of this step, from 1. Adam's powers are computed anew, so that the bits do not depend on how the
+    // steps are cut into calls.
+    void set_step(double t) {
         step.rule = job.rule;
         step.error_scale = Real((job.rule == SGD ? -job.eta : 1.0) / double(m));
         step.eta = Real(job.eta);
@@ -75,8 +74,9 @@ class Trainer {
         step.old2 = Real(job.beta2);
         step.new2 = Real(1 - job.beta2);
         step.epsilon = Real(job.epsilon);
-        step.eta_t = Real(job.eta / (1 - beta1_power));
-        step.scale2 = Real(1 / __builtin_sqrt(1 - beta2_power));
+        if (job.rule != ADAM) return;
+        step.eta_t = Real(job.eta / (1 - __builtin_pow(job.beta1, t)));
+        step.scale2 = Real(1 / __builtin_sqrt(1 - __builtin_pow(job.beta2, t)));
     }
 
     // -- The mini-batch ---------------------------------------------------------------------------------------
