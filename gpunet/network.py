@@ -26,7 +26,8 @@ from gpunet.parameters import LayerArrays, Parameters
 from gpunet.training import loop, metrics
 from gpunet.training.history import Epoch, History
 from gpunet.training.outputs import count_right, outputs
-from gpunet.training.sgd import MiniBatchSGD, Progress
+from gpunet.training.sgd import ENGINES, MiniBatchSGD, Progress
+from gpunet.training.steps import Recipe, VerbSteps
 
 #: Inputs above this size saturate a network from the start.
 _LARGE_INPUT = 20.0
@@ -319,8 +320,9 @@ class Network:
         with self._on_device("the examples"):
             X, Y, _ = self._book_data(mini_batch, "mini_batch")
             m, ops = X.shape[0], self._model.ops
-            with ops.threads(1):  # a single step is no time to find out whether more would be faster
-                self._sgd(X, Y, m, eta).step(ops.asarray(np.arange(m)))
+            steps = VerbSteps(Recipe(self._model, m, eta, optimizers.get("sgd"), 0.0))
+            X, Y = arrays.to_device(ops, X, self.dtype), arrays.to_device(ops, Y, self.dtype)
+            steps.take(X, Y, ops.asarray(np.arange(m)), threads=1)  # no time to find out whether more would be faster
 
     def SGD(
         self,
@@ -386,6 +388,7 @@ class Network:
         eta: float | None = None,
         optimizer: str | Optimizer = "sgd",
         l2: float = 0.0,
+        engine: str = "auto",
         validation_data: tuple[Any, Any] | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
         on_progress: Progress | None = None,
@@ -411,6 +414,10 @@ class Network:
         l2 : float, default 0
             lambda of the penalty lambda/2N * (sum of all w^2) for N examples, equation (87): L2 regularization. The
             costs that are reported are without it.
+        engine : {"auto", "compiled", "verbs"}
+            What takes the steps. "compiled" is for NumPy on the CPU, networks of built-in activations and costs, and the
+            optimizers "sgd", "momentum", "nesterov" and "adam"; "verbs" is NumPy, CuPy or whatever else the device has;
+            "auto" takes the first where it can. ``history.engine`` says which it was.
         validation_data : (X, y), optional
             Its cost and score are measured after each epoch.
         on_epoch : callable, optional
@@ -426,6 +433,8 @@ class Network:
         ------
         InputError
             If the data are not what the network takes.
+        DeviceError
+            If the compiled engine is asked for and can not be used, or the memory does not suffice.
         DivergenceError
             If parameters or cost become NaN or infinite. Then, and after an interrupt, the network keeps the
             parameters of the last whole epoch.
@@ -433,6 +442,7 @@ class Network:
         epochs = checks.positive_int(epochs, "epochs")
         batch_size = checks.positive_int(batch_size, "batch_size")
         optimizer = optimizers.get(optimizer)
+        checks.one_of(engine, ENGINES, "engine")
         eta = self.default_eta(optimizer) if eta is None else checks.positive_float(eta, "eta")
         l2 = checks.float_from_zero(l2, "l2")
         for name, callback in (("on_epoch", on_epoch), ("on_progress", on_progress)):
@@ -442,7 +452,7 @@ class Network:
             X, Y, task = self._rows(X, y, "X", "y")
             self._note_large_inputs(X)
             validation = None if validation_data is None else self._validation(validation_data, task)
-            sgd = self._sgd(X, Y, batch_size, eta, optimizer, l2)
+            sgd = self._sgd(X, Y, batch_size, eta, optimizer, l2, engine)
             return self._train(sgd, task, epochs, validation, on_epoch, on_progress)
 
     def outputs(self, X: Any) -> npt.NDArray[Any]:
@@ -620,7 +630,7 @@ class Network:
         before = self.task, self.history
         self.task, self.history = (
             task,
-            History(self.device, self.backend, sgd.engine, sgd.optimizer.name, sgd.eta, sgd.batch_size),
+            History(self.device, self.backend, sgd.engine, recipe.optimizer.name, recipe.eta, recipe.batch_size),
         )
         try:
             loop.run(sgd, epochs, self.history, validation, on_epoch, on_progress)
@@ -658,7 +668,7 @@ class Network:
             )
 
     def _sgd(
-        self, X: Any, Y: Any, batch_size: int, eta: float, optimizer: str | Optimizer = "sgd", l2: float = 0.0
+        self, X: Any, Y: Any, batch_size: int, eta: float, optimizer: str | Optimizer = "sgd", l2: float = 0.0, engine: str = "auto"
     ) -> MiniBatchSGD:
         optimizer = optimizers.get(optimizer)
         n = X.shape[0]
@@ -669,7 +679,7 @@ class Network:
                 stacklevel=3,
             )
         X, Y = self._placed(X, Y)
-        return MiniBatchSGD(self._model, X, Y, min(batch_size, n), eta, self._rng, optimizer, l2)
+        return MiniBatchSGD(self._model, X, Y, min(batch_size, n), eta, self._rng, optimizer, l2, engine)
 
     def _pass(self, x: Any, y: Any, keep_z: bool = False) -> Workspace:
         """Run (25), BP1 and BP2 over the columns x and y."""

@@ -9,7 +9,7 @@ Every verb that computes writes into `out` and returns it, so that a training st
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -17,7 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet.activations import Activation
+from gpunet.backends.compiled import CompiledEngine
 from gpunet.costs import Cost
+from gpunet.errors import DeviceError
 from gpunet.optimizers import Optimizer
 
 #: An array of the backend's own library.
@@ -180,6 +182,18 @@ class Backend(ABC):
         `run` calls verbs on arrays that stay where they are. It has run before, so that all it needs is there.
         """
         return None
+
+    def compiled(
+        self, sizes: Sequence[int], activations: Sequence[Activation], cost: Cost, dtype: str, optimizer: Optimizer
+    ) -> CompiledEngine:
+        """Return a compiled loop over the steps of a training of this network.
+
+        Raises
+        ------
+        DeviceError
+            If there is none for it; the message tells the reason.
+        """
+        raise DeviceError(f"the compiled engine is for NumPy on the CPU, not for {self.name}")
 
     def stage(self, rows: int, columns: int, dtype: str) -> Stage:
         """Return a buffer through which so many rows at a time reach the device."""

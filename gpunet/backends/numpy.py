@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,10 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg.blas import dgemm, sgemm
 
-from gpunet.backends import blas
+from gpunet.activations import Activation
+from gpunet.backends import blas, compiled
 from gpunet.backends.base import Array
+from gpunet.backends.compiled import CompiledEngine
 from gpunet.backends.in_place import InPlaceBackend
-from gpunet.errors import InputError
+from gpunet.costs import Cost
+from gpunet.errors import DeviceError, InputError
+from gpunet.optimizers import BUILT_IN, Optimizer
 
 _GEMM = {np.dtype(np.float32): sgemm, np.dtype(np.float64): dgemm}
 
@@ -32,6 +37,16 @@ class NumPyBackend(InPlaceBackend):
 
     def threads(self, count: int) -> AbstractContextManager[Any]:
         return blas.scipy_pool().limit(count)
+
+    def compiled(
+        self, sizes: Sequence[int], activations: Sequence[Activation], cost: Cost, dtype: str, optimizer: Optimizer
+    ) -> CompiledEngine:
+        reason = compiled.why_not_compiled() or compiled.why_unsupported(activations, cost, optimizer.name)
+        if reason is None and type(optimizer) is not type(BUILT_IN[optimizer.name]):
+            reason = f"the compiled engine knows the built-in optimizers only, not {optimizer!r}"
+        if reason is not None:
+            raise DeviceError(f"{reason}.")
+        return CompiledEngine(sizes, activations, cost, dtype)
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         try:

@@ -49,14 +49,14 @@ def run(
     DivergenceError
         If the cost or a parameter becomes NaN or infinite.
     """
-    model = sgd.model
+    model = sgd.recipe.model
     ops, flat = model.ops, model.parameters.flat
     good = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
     try:
         for number in range(epochs):
             started = time.perf_counter()
             cost = sgd.run_epoch(on_progress)
-            _check_finite(model, cost, number, sgd.eta)
+            _check_finite(model, cost, number, sgd.recipe.eta)
             seconds = time.perf_counter() - started
             measured = validation.measure(model) if validation else (None, None)
             ops.copy(flat, out=good)

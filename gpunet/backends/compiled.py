@@ -1,0 +1,179 @@
+"""The compiled training engine, `gpunet._engine`, where this installation has it.
+
+It runs whole mini-batches - (25), BP1 to BP4 and the step - in one call, for networks of built-in activations and
+costs on the CPU. Its source is in kernels/cpu/.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from gpunet.activations import BUILT_IN as ACTIVATIONS
+from gpunet.activations import Activation
+from gpunet import cpu
+from gpunet.costs import BUILT_IN as COSTS
+from gpunet.costs import Cost
+from gpunet.errors import DeviceError, InputError
+
+Array = Any
+
+#: Rule -> how many arrays of the parameters' shape it keeps from step to step.
+STATES = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
+
+
+@functools.cache
+def why_not_compiled() -> str | None:
+    """Return why this installation has no compiled engine, or None if it has one; found out once per process."""
+    try:
+        importlib.import_module("gpunet._engine")
+    except ImportError as error:
+        return (
+            f"the compiled engine is not there ({error}). Installing gpunet builds it where there is GCC or Clang "
+            "(pip install --force-reinstall --no-deps -v gpunet shows how that went)"
+        )
+    return None
+
+
+def why_unsupported(activations: Sequence[Activation], cost: Cost, rule: str) -> str | None:
+    """Return what of a network or its rule the compiled engine does not know, or None if it knows all."""
+    for f in activations:
+        if type(f) is not type(ACTIVATIONS.get(f.name)):
+            return f"the compiled engine knows the built-in activations only, not {f.name!r}"
+    if type(cost) is not type(COSTS.get(cost.name)):
+        return f"the compiled engine knows the built-in costs only, not {cost.name!r}"
+    if rule not in STATES:
+        return f"the compiled engine knows the rules {', '.join(STATES)}, not {rule!r}"
+    return None
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Return the instruction sets that the engine can use on this CPU, the best first."""
+    sets: tuple[str, ...] = _module().instruction_sets()
+    return sets
+
+
+class CompiledEngine:
+    """A network's parameters inside the engine, and the steps that train them.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Neurons in each layer, the input first.
+    activations : sequence of Activation
+        One for each layer after the input.
+    cost : Cost
+    dtype : {"float32", "float64"}
+    instruction_set : str, optional
+        One of `instruction_sets`; by default the best.
+
+    Raises
+    ------
+    DeviceError
+        If this installation has no compiled engine.
+    InputError
+        If it can not train this network.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        activations: Sequence[Activation],
+        cost: Cost,
+        dtype: str,
+        instruction_set: str | None = None,
+    ) -> None:
+        reason = why_unsupported(activations, cost, "sgd")
+        if reason is not None:
+            raise InputError(f"{reason}.")
+        module = _module()
+        try:
+            names = [f.name for f in activations]
+            self._engine = module.Engine(list(sizes), names, cost.name, dtype, instruction_set)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{error}.") from error
+
+    @property
+    def instruction_set(self) -> str:
+        """The instruction set that it uses."""
+        name: str = self._engine.instruction_set
+        return name
+
+    @property
+    def most_threads(self) -> int:
+        """How many threads are worth a trial: the usable cores, and no more than OMP_NUM_THREADS allows."""
+        allowed = os.environ.get("OMP_NUM_THREADS", "")
+        return min(cpu.usable_cores(), int(allowed)) if allowed.isdecimal() and int(allowed) else cpu.usable_cores()
+
+    def load(self, parameters: Array, states: Sequence[Array] = ()) -> None:
+        """Copy parameters, and a rule's states, into the engine.
+
+        Parameters
+        ----------
+        parameters : array, shape (number of parameters,)
+            All weights w^1 ... w^L, each (n_l, n_{l-1}) row by row, and then all biases.
+        states : sequence of arrays of the same shape
+            As many as the rule keeps, see `STATES`.
+        """
+        try:
+            self._engine.load(parameters, states)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{error}.") from error
+
+    def store(self, parameters: Array, states: Sequence[Array] = ()) -> None:
+        """Copy them from the engine into arrays of the same layout."""
+        try:
+            self._engine.store(parameters, states)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{error}.") from error
+
+    def steps(
+        self,
+        X: Array,
+        Y: Array,
+        order: npt.NDArray[Any],
+        batch_size: int,
+        rule: str,
+        coefficients: Sequence[float],
+        l2: float = 0.0,
+        input_scale: float = 1.0,
+        threads: int = 1,
+    ) -> float:
+        """Train on the rows in `order`, mini-batch by mini-batch; return the sum of their costs.
+
+        Each example's cost is the one that its mini-batch met. Other Python threads run meanwhile; nothing ends the
+        call early, so keep it short. The result has the same bits for every number of threads.
+
+        Parameters
+        ----------
+        X : array, shape (N, n_in), of the network's dtype or uint8
+        Y : array, shape (N, n_out), of the network's dtype or uint8
+        order : array of int64
+            Rows of X and Y; the last mini-batch takes what is left.
+        batch_size : int
+        rule : {"sgd", "momentum", "nesterov", "adam"}
+        coefficients : sequence of float
+            (eta,); (eta, mu) for momentum and nesterov; (eta, beta1, beta2, epsilon, steps done so far) for adam.
+        l2 : float
+            Times the weights, it is added to their gradient: lambda / n of the book's chapter 3.
+        input_scale : float
+            Multiplied into every input.
+        threads : int
+        """
+        try:
+            cost: float = self._engine.steps(X, Y, order, batch_size, rule, coefficients, l2, input_scale, threads)
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            raise InputError(f"{error}.") from error
+        return cost
+
+
+def _module() -> Any:
+    reason = why_not_compiled()
+    if reason is not None:
+        raise DeviceError(f"{reason}.")
+    return importlib.import_module("gpunet._engine")

@@ -1,0 +1,479 @@
+// gpunet._engine: the training loop for Python. Arrays come in through the buffer protocol; every one is checked.
+#define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "engine.h"
+#include "network.h"
+#include "pool.h"
+
+namespace {
+
+using namespace gpunet;
+
+// -- Errors -----------------------------------------------------------------------------------------------------
+
+// A Python exception of that type, thrown through C++ and set where C++ returns to Python.
+struct Error {
+    PyObject *type;
+    std::string message;
+};
+
+// Python has set its exception already.
+struct PythonError {};
+
+[[noreturn]] void value_error(const std::string &message) { throw Error{PyExc_ValueError, message}; }
+
+// Run `body` and turn what it throws into a Python exception and `failed`.
+template <class Result, class Body>
+Result guarded(Result failed, Body body) {
+    try {
+        return body();
+    } catch (const Error &error) {
+        PyErr_SetString(error.type, error.message.c_str());
+    } catch (const PythonError &) {
+    } catch (const std::bad_alloc &) {
+        PyErr_NoMemory();
+    } catch (const std::exception &error) {  // a thread could not be started
+        PyErr_SetString(PyExc_RuntimeError, error.what());
+    }
+    return failed;
+}
+
+PyObject *checked(PyObject *object) {
+    if (!object) throw PythonError{};
+    return object;
+}
+
+struct Reference {
+    explicit Reference(PyObject *object) : at(object) {}
+    Reference(const Reference &) = delete;
+    ~Reference() { Py_XDECREF(at); }
+    PyObject *at;
+};
+
+// -- Arguments --------------------------------------------------------------------------------------------------
+
+// A C-contiguous array that someone else owns.
+class Array {
+   public:
+    Array(PyObject *object, const char *name, bool writable) : name_(name) {
+        const int flags = PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0);
+        if (PyObject_GetBuffer(object, &view_, flags) == 0) return;
+        PyErr_Clear();
+        throw Error{PyExc_ValueError,
+                    std::string(name) + " must be a C-contiguous" + (writable ? " and writable" : "") + " array"};
+    }
+    Array(const Array &) = delete;
+    ~Array() { PyBuffer_Release(&view_); }
+
+    // 'f', 'd', 'B' and 'q' for float32, float64, uint8 and int64; 0 for all else.
+    char type() const {
+        const char *format = view_.format ? view_.format : "B";
+        if (*format == '@' || *format == '=') format++;
+        if (std::strlen(format) != 1) return 0;
+        switch (*format) {
+            case 'f': return view_.itemsize == 4 ? 'f' : 0;
+            case 'd': return view_.itemsize == 8 ? 'd' : 0;
+            case 'B': return 'B';
+            case 'l':
+            case 'q': return view_.itemsize == 8 ? 'q' : 0;
+            default: return 0;
+        }
+    }
+
+    void expect_type(char expected, const char *called) const {
+        if (type() != expected) throw Error{PyExc_TypeError, std::string(name_) + " must be of dtype " + called};
+    }
+
+    void expect_shape(const std::vector<int64_t> &shape) const {  // -1: any
+        bool fits = view_.ndim == int(shape.size());
+        for (size_t i = 0; fits && i < shape.size(); i++) fits = shape[i] < 0 || view_.shape[i] == shape[i];
+        if (fits) return;
+        std::string expected, got;
+        for (int64_t n : shape) expected += (n < 0 ? std::string("any") : std::to_string(n)) + ", ";
+        for (int i = 0; i < view_.ndim; i++) got += std::to_string(view_.shape[i]) + ", ";
+        value_error(std::string(name_) + " must have shape (" + expected + "), got (" + got + ")");
+    }
+
+    int64_t length(int axis) const { return view_.shape[axis]; }
+    void *data() const { return view_.buf; }
+
+   private:
+    const char *name_;
+    Py_buffer view_{};
+};
+
+int index_of(const char *name, const std::vector<const char *> &names, const char *what) {
+    std::string known;
+    for (size_t i = 0; i < names.size(); i++) {
+        if (std::strcmp(name, names[i]) == 0) return int(i);
+        known += std::string(i ? ", " : "") + names[i];
+    }
+    value_error(std::string("unknown ") + what + " '" + name + "'; known: " + known);
+}
+
+// Call use(item) for each item of a sequence.
+template <class Use>
+void for_items(PyObject *sequence, const char *name, Use use) {
+    const Py_ssize_t n = PySequence_Check(sequence) ? PySequence_Size(sequence) : -1;
+    if (n < 0) {
+        PyErr_Clear();
+        throw Error{PyExc_TypeError, std::string(name) + " must be a sequence"};
+    }
+    for (Py_ssize_t i = 0; i < n; i++) use(Reference(checked(PySequence_GetItem(sequence, i))).at);
+}
+
+std::string text(PyObject *object, const char *name) {
+    Py_ssize_t size = 0;
+    const char *utf8 = PyUnicode_Check(object) ? PyUnicode_AsUTF8AndSize(object, &size) : nullptr;
+    if (!utf8) {
+        PyErr_Clear();
+        throw Error{PyExc_TypeError, std::string(name) + " must be a string"};
+    }
+    return utf8;
+}
+
+// -- The engine -------------------------------------------------------------------------------------------------
+
+const std::vector<const char *> ACTIVATIONS = {"sigmoid", "tanh", "relu", "linear", "softmax"};
+const std::vector<const char *> COSTS = {"quadratic", "cross-entropy", "log-likelihood"};
+const std::vector<const char *> RULES = {"sgd", "momentum", "nesterov", "adam"};
+const int STATES_OF_RULE[] = {0, 1, 1, 2};
+
+constexpr int64_t MOST_NEURONS = int64_t(1) << 31;
+constexpr int MOST_THREADS = 1024;
+
+std::vector<const InstructionSet *> usable_instruction_sets() {
+    std::vector<const InstructionSet *> usable;
+    for (const InstructionSet *each : {
+#if defined(__x86_64__)
+             &avx512, &avx2,
+#endif
+             &baseline})
+        if (each->usable()) usable.push_back(each);
+    return usable;
+}
+
+// What does not depend on the type of the numbers.
+class Engine {
+   public:
+    explicit Engine(const InstructionSet &instruction_set) : instruction_set(instruction_set) {}
+    virtual ~Engine() = default;
+    virtual void load(PyObject *parameters, PyObject *states) = 0;
+    virtual void store(PyObject *parameters, PyObject *states) = 0;
+    virtual double steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) = 0;
+    const InstructionSet &instruction_set;
+    bool busy = false;  // a call is running, without the GIL
+};
+
+template <class Real>
+class EngineOf : public Engine {
+   public:
+    EngineOf(const InstructionSet &set, const std::vector<int64_t> &sizes, const std::vector<Activation> &activations,
+             Cost cost)
+        : Engine(set), n_in_(sizes.front()), n_out_(sizes.back()),
+          memory_(sizes, activations, cost, set.vector_bytes) {}
+
+    void load(PyObject *parameters, PyObject *states) override {
+        std::vector<std::unique_ptr<Array>> views;
+        const Real *from = view(parameters, "parameters", false, views);
+        std::vector<const Real *> of_states;
+        for_items(states, "states",
+                  [&](PyObject *state) { of_states.push_back(view(state, "a state", false, views)); });
+        if (of_states.size() > MOST_STATES) value_error("states must be 0, 1 or 2 arrays");
+        memory_.load(from, of_states);
+    }
+
+    void store(PyObject *parameters, PyObject *states) override {
+        expect_loaded();
+        std::vector<std::unique_ptr<Array>> views;
+        Real *to = view(parameters, "parameters", true, views);
+        std::vector<Real *> of_states;
+        for_items(states, "states",
+                  [&](PyObject *state) { of_states.push_back(view(state, "a state", true, views)); });
+        if (int(of_states.size()) != memory_.states())
+            value_error("states must be " + std::to_string(memory_.states()) + " arrays, as many as were loaded");
+        memory_.store(to, of_states);
+    }
+
+    double steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) override {
+        expect_loaded();
+        const int needed = STATES_OF_RULE[job.rule];
+        if (memory_.states() < needed)
+            value_error(std::string("rule ") + RULES[job.rule] + " needs " + std::to_string(needed) +
+                        " states; load(parameters, states) sets them");
+        job.X_is_uint8 = X.type() == 'B';
+        job.Y_is_uint8 = Y.type() == 'B';
+        if (!job.X_is_uint8) X.expect_type(TYPE, "uint8 or the engine's");
+        if (!job.Y_is_uint8) Y.expect_type(TYPE, "uint8 or the engine's");
+        X.expect_shape({-1, n_in_});
+        Y.expect_shape({X.length(0), n_out_});
+        const int64_t examples = X.length(0);
+        job.X = X.data();
+        job.Y = Y.data();
+        job.order = static_cast<const int64_t *>(order.data());
+        job.n = order.length(0);
+        if (job.n == 0) return 0.0;
+        for (int64_t i = 0; i < job.n; i++)
+            if (job.order[i] < 0 || job.order[i] >= examples)
+                throw Error{PyExc_IndexError, "order[" + std::to_string(i) + "] is " + std::to_string(job.order[i]) +
+                                                  ", not a row of the " + std::to_string(examples)};
+        if (job.batch_size > job.n) job.batch_size = job.n;
+        memory_.reserve(job.batch_size, threads);
+        pool_.run(threads, [&](Team &team, int thread) {
+            if constexpr (sizeof(Real) == 4)
+                instruction_set.train_float(memory_.network, job, team, thread);
+            else
+                instruction_set.train_double(memory_.network, job, team, thread);
+        });
+        return job.total;
+    }
+
+   private:
+    static constexpr char TYPE = sizeof(Real) == 4 ? 'f' : 'd';
+    const int64_t n_in_, n_out_;
+    NetworkMemory<Real> memory_;
+    Pool pool_;
+
+    void expect_loaded() const {
+        if (memory_.states() < 0) throw Error{PyExc_RuntimeError, "no parameters are loaded; call load() first"};
+    }
+
+    Real *view(PyObject *object, const char *name, bool writable, std::vector<std::unique_ptr<Array>> &views) {
+        views.push_back(std::make_unique<Array>(object, name, writable));
+        views.back()->expect_type(TYPE, sizeof(Real) == 4 ? "float32" : "float64");
+        views.back()->expect_shape({memory_.parameters()});
+        return static_cast<Real *>(views.back()->data());
+    }
+};
+
+std::unique_ptr<Engine> make_engine(PyObject *sizes_, PyObject *activations_, const char *cost_, const char *dtype,
+                                    const char *instruction_set) {
+    std::vector<int64_t> sizes;
+    for_items(sizes_, "sizes", [&](PyObject *item) {
+        const long long n = PyLong_AsLongLong(item);
+        if (n == -1 && PyErr_Occurred()) throw PythonError{};
+        if (n < 1 || n > MOST_NEURONS) value_error("sizes must be positive and below 2**31");
+        sizes.push_back(n);
+    });
+    if (sizes.size() < 2) value_error("sizes must name at least two layers");
+    std::vector<Activation> activations;
+    for_items(activations_, "activations", [&](PyObject *item) {
+        activations.push_back(Activation(index_of(text(item, "an activation").c_str(), ACTIVATIONS, "activation")));
+    });
+    if (activations.size() != sizes.size() - 1) value_error("activations must have one for each layer but the input");
+    const Cost cost = Cost(index_of(cost_, COSTS, "cost"));
+    if ((cost == CROSS_ENTROPY && activations.back() != SIGMOID) ||
+        (cost == LOG_LIKELIHOOD && activations.back() != SOFTMAX))
+        value_error("cross-entropy goes with sigmoid outputs, log-likelihood with softmax outputs");
+    const auto usable = usable_instruction_sets();
+    const InstructionSet *set = usable.front();
+    if (instruction_set) {
+        std::vector<const char *> names;
+        for (const InstructionSet *each : usable) names.push_back(each->name);
+        set = usable[size_t(index_of(instruction_set, names, "instruction set"))];
+    }
+    if (index_of(dtype, {"float32", "float64"}, "dtype") == 0)
+        return std::make_unique<EngineOf<float>>(*set, sizes, activations, cost);
+    return std::make_unique<EngineOf<double>>(*set, sizes, activations, cost);
+}
+
+// The rule's coefficients: sgd (eta,), momentum and nesterov (eta, mu), adam (eta, beta1, beta2, epsilon, steps done).
+void set_coefficients(Job &job, PyObject *coefficients) {
+    std::vector<double> given;
+    for_items(coefficients, "coefficients", [&](PyObject *item) {
+        given.push_back(PyFloat_AsDouble(item));
+        if (PyErr_Occurred()) throw PythonError{};
+    });
+    const size_t needed = job.rule == SGD ? 1 : job.rule == ADAM ? 5 : 2;
+    if (given.size() != needed)
+        value_error(std::string("rule ") + RULES[job.rule] + " takes " + std::to_string(needed) + " coefficients, got " +
+                    std::to_string(given.size()));
+    job.eta = given[0];
+    if (job.rule == MOMENTUM || job.rule == NESTEROV) job.mu = given[1];
+    if (job.rule != ADAM) return;
+    job.beta1 = given[1];
+    job.beta2 = given[2];
+    job.epsilon = given[3];
+    job.steps_done = given[4];
+}
+
+// -- The Python class -------------------------------------------------------------------------------------------
+
+struct EngineObject {
+    PyObject_HEAD
+    Engine *engine;
+};
+
+Engine &engine_of(PyObject *self) {
+    Engine *engine = reinterpret_cast<EngineObject *>(self)->engine;
+    if (engine->busy) throw Error{PyExc_RuntimeError, "this engine is at work in another thread"};
+    return *engine;
+}
+
+PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
+        static const char *names[] = {"sizes", "activations", "cost", "dtype", "instruction_set", nullptr};
+        PyObject *sizes, *activations;
+        const char *cost, *dtype, *instruction_set = nullptr;
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOss|z:Engine", const_cast<char **>(names), &sizes, &activations,
+                                         &cost, &dtype, &instruction_set))
+            throw PythonError{};
+        std::unique_ptr<Engine> engine = make_engine(sizes, activations, cost, dtype, instruction_set);
+        const auto allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(type, Py_tp_alloc));
+        PyObject *self = checked(allocate(type, 0));
+        reinterpret_cast<EngineObject *>(self)->engine = engine.release();
+        return self;
+    });
+}
+
+void engine_dealloc(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    delete reinterpret_cast<EngineObject *>(self)->engine;
+    reinterpret_cast<freefunc>(PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+PyObject *engine_load(PyObject *self, PyObject *args) {
+    return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
+        PyObject *parameters, *states;
+        if (!PyArg_ParseTuple(args, "OO:load", &parameters, &states)) throw PythonError{};
+        engine_of(self).load(parameters, states);
+        Py_RETURN_NONE;
+    });
+}
+
+PyObject *engine_store(PyObject *self, PyObject *args) {
+    return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
+        PyObject *parameters, *states;
+        if (!PyArg_ParseTuple(args, "OO:store", &parameters, &states)) throw PythonError{};
+        engine_of(self).store(parameters, states);
+        Py_RETURN_NONE;
+    });
+}
+
+// Marks an engine as busy and lets other Python threads run, for as long as it lives.
+class WithoutGIL {
+   public:
+    explicit WithoutGIL(Engine &engine) : engine_(engine) {
+        engine_.busy = true;
+        state_ = PyEval_SaveThread();
+    }
+    WithoutGIL(const WithoutGIL &) = delete;
+    ~WithoutGIL() {
+        PyEval_RestoreThread(state_);
+        engine_.busy = false;
+    }
+
+   private:
+    Engine &engine_;
+    PyThreadState *state_;
+};
+
+PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
+    return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
+        static const char *names[] = {"X", "Y", "order", "batch_size", "rule", "coefficients", "l2", "input_scale",
+                                      "threads", nullptr};
+        PyObject *X, *Y, *order, *coefficients;
+        long long batch_size;
+        const char *rule;
+        double l2 = 0.0, input_scale = 1.0;
+        int threads = 1;
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|ddi:steps", const_cast<char **>(names), &X, &Y, &order,
+                                         &batch_size, &rule, &coefficients, &l2, &input_scale, &threads))
+            throw PythonError{};
+        Engine &engine = engine_of(self);
+        if (batch_size < 1) value_error("batch_size must be at least 1");
+        if (threads < 1 || threads > MOST_THREADS) value_error("threads must be 1 to " + std::to_string(MOST_THREADS));
+        Job job{};
+        job.batch_size = batch_size;
+        job.rule = Rule(index_of(rule, RULES, "rule"));
+        set_coefficients(job, coefficients);
+        job.l2 = l2;
+        job.input_scale = input_scale;
+        const Array inputs(X, "X", false), targets(Y, "Y", false), rows(order, "order", false);
+        rows.expect_type('q', "int64");
+        rows.expect_shape({-1});
+        double total;
+        {
+            const WithoutGIL without(engine);
+            total = engine.steps(inputs, targets, rows, job, threads);
+        }
+        return PyFloat_FromDouble(total);
+    });
+}
+
+PyObject *engine_instruction_set(PyObject *self, void *) {
+    return PyUnicode_FromString(reinterpret_cast<EngineObject *>(self)->engine->instruction_set.name);
+}
+
+PyObject *instruction_sets(PyObject *, PyObject *) {
+    return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
+        const auto usable = usable_instruction_sets();
+        PyObject *names = checked(PyTuple_New(Py_ssize_t(usable.size())));
+        for (size_t i = 0; i < usable.size(); i++)
+            PyTuple_SetItem(names, Py_ssize_t(i), PyUnicode_FromString(usable[i]->name));
+        return names;
+    });
+}
+
+PyMethodDef engine_methods[] = {
+    {"load", engine_load, METH_VARARGS,
+     "load(parameters, states): copy flat arrays of all weights and then all biases into the engine."},
+    {"store", engine_store, METH_VARARGS, "store(parameters, states): copy them from the engine into flat arrays."},
+    {"steps", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(engine_steps)), METH_VARARGS | METH_KEYWORDS,
+     "steps(X, Y, order, batch_size, rule, coefficients, l2=0.0, input_scale=1.0, threads=1): train on the rows in\n"
+     "`order`, mini-batch by mini-batch; return the sum of their costs, each as its mini-batch met it."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyGetSetDef engine_attributes[] = {
+    {"instruction_set", engine_instruction_set, nullptr, "The instruction set that it was made for.", nullptr},
+    {nullptr, nullptr, nullptr, nullptr, nullptr},
+};
+
+PyType_Slot engine_slots[] = {
+    {Py_tp_doc, const_cast<char *>(
+                    "Engine(sizes, activations, cost, dtype, instruction_set=None): a network in the CPU's memory,\n"
+                    "trained by compiled mini-batch gradient descent.")},
+    {Py_tp_new, reinterpret_cast<void *>(engine_new)},
+    {Py_tp_dealloc, reinterpret_cast<void *>(engine_dealloc)},
+    {Py_tp_methods, engine_methods},
+    {Py_tp_getset, engine_attributes},
+    {0, nullptr},
+};
+
+PyType_Spec engine_spec = {"gpunet._engine.Engine", sizeof(EngineObject), 0, Py_TPFLAGS_DEFAULT, engine_slots};
+
+PyMethodDef module_functions[] = {
+    {"instruction_sets", instruction_sets, METH_NOARGS,
+     "instruction_sets(): the instruction sets that this CPU has and the engine is compiled for, the best first."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT, "gpunet._engine", "gpunet's compiled training loop for CPUs.", -1, module_functions,
+    nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+PyMODINIT_FUNC PyInit__engine() {
+    PyObject *module = PyModule_Create(&module_definition);
+    if (!module) return nullptr;
+    PyObject *type = PyType_FromSpec(&engine_spec);
+    if (!type || PyModule_AddObjectRef(module, "Engine", type) < 0) {
+        Py_XDECREF(type);
+        Py_DECREF(module);
+        return nullptr;
+    }
+    Py_DECREF(type);
+    return module;
+}

@@ -1,0 +1,25 @@
+// The threads of one engine. They sleep between calls.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "engine.h"
+
+namespace gpunet {
+
+class Pool {
+   public:
+    Pool();
+    ~Pool();
+    // Call work(team, i) for i = 0 ... threads - 1, the first on this thread, and return when all are done.
+    // Throws std::system_error if a thread can not be started.
+    void run(int threads, const std::function<void(Team &, int)> &work);
+
+   private:
+    class Threads;
+    std::unique_ptr<Threads> threads_;
+    void forget_threads_of_parent();
+};
+
+}  // namespace gpunet

@@ -1,0 +1,58 @@
+// How a step moves parameters: each rule is one loop over n of them, their gradients, and what the rule remembers of
+// each. Weights decay by l2, biases have l2 = 0.
+//
+// BP2 to BP4 are linear in the output's error, so that a factor there scales all gradients for nothing: 1 / m makes
+// them the mini-batch's mean, -eta / m what gradient descent adds to the parameters as it is.
+#pragma once
+
+template <class Real>
+struct Step {
+    Rule rule;
+    Real error_scale, eta, mu;
+    // Adam's: 1 - beta1, beta2, 1 - beta2, epsilon, eta / (1 - beta1^t) and 1 / sqrt(1 - beta2^t)
+    Real new1, old2, new2, epsilon, eta_t, scale2;
+};
+
+template <class Real>
+static void decay(int64_t n, Real *w, Real rate) {
+    for (int64_t i = 0; i < n; i++) w[i] -= rate * w[i];
+}
+
+template <class Real>
+static void momentum(const Step<Real> &s, Real l2, int64_t n, Real *__restrict w, const Real *__restrict g,
+                     Real *__restrict velocity) {
+    for (int64_t i = 0; i < n; i++) {
+        velocity[i] = s.mu * velocity[i] - s.eta * (g[i] + l2 * w[i]);
+        w[i] += velocity[i];
+    }
+}
+
+template <class Real>
+static void nesterov(const Step<Real> &s, Real l2, int64_t n, Real *__restrict w, const Real *__restrict g,
+                     Real *__restrict velocity) {
+    for (int64_t i = 0; i < n; i++) {
+        const Real move = s.eta * (g[i] + l2 * w[i]);
+        velocity[i] = s.mu * velocity[i] - move;
+        w[i] += s.mu * velocity[i] - move;
+    }
+}
+
+template <class Real>
+static void adam(const Step<Real> &s, Real l2, int64_t n, Real *__restrict w, const Real *__restrict g,
+                 Real *__restrict mean, Real *__restrict square) {
+    for (int64_t i = 0; i < n; i++) {
+        const Real gradient = g[i] + l2 * w[i];
+        mean[i] += (gradient - mean[i]) * s.new1;
+        square[i] = square[i] * s.old2 + gradient * gradient * s.new2;
+        const Real root = sizeof(Real) == 4 ? Real(__builtin_sqrtf(float(square[i]))) : Real(__builtin_sqrt(square[i]));
+        w[i] -= s.eta_t * mean[i] / (root * s.scale2 + s.epsilon);
+    }
+}
+
+// For all rules but gradient descent.
+template <class Real>
+static void update(const Step<Real> &s, Real l2, int64_t n, Real *w, const Real *g, Real *state0, Real *state1) {
+    if (s.rule == MOMENTUM) momentum(s, l2, n, w, g, state0);
+    if (s.rule == NESTEROV) nesterov(s, l2, n, w, g, state0);
+    if (s.rule == ADAM) adam(s, l2, n, w, g, state0, state1);
+}

@@ -1,0 +1,340 @@
+// Mini-batch gradient descent: what each thread of a team does in one call.
+#pragma once
+
+//: Below this share of groups of inputs that are not all zero, the others are skipped.
+constexpr double SPARSE = 0.6;
+//: A layer with at most so many bytes of weights is shared by examples, which saves waiting for the other threads.
+constexpr int64_t SMALL_LAYER_BYTES = 65536;
+//: Rows that are fetched ahead into the cache, at most.
+constexpr int64_t AHEAD_BYTES = 65536;
+//: Examples whose products are summed before the next part of the weights, so that they stay in the cache.
+constexpr int64_t EXAMPLES_TOGETHER = 128;
+//: Panels of inputs that stay in the second-level cache while the weights pass by.
+constexpr int64_t INPUT_PANEL_BYTES = 262144;
+
+template <class Real>
+class Trainer {
+   public:
+    Trainer(Network<Real> &network, Job &job, Team &team, int thread)
+        : net(network), job(job), team(team), thread(thread) {}
+
+    void run() {
+        gather(0, net.batch[0]);
+        barrier();
+        for (int64_t start = 0, number = 0; start < job.n; start += job.batch_size, number++) {
+            m = min(job.batch_size, job.n - start);
+            batch = net.batch[number % 2];
+            set_step(job.steps_done + double(number + 1));
+            const int64_t next = start + job.batch_size;
+            fetch_ahead(next);
+            choose_sparse();
+            feedforward();
+            backpropagate();
+            barrier();
+            gradient();
+            if (thread == 0) add_costs();
+            if (next < job.n) gather(next, net.batch[(number + 1) % 2]);
+            barrier();
+        }
+    }
+
+   private:
+    Network<Real> &net;
+    Job &job;
+    Team &team;
+    const int thread;
+    int64_t m = 0;            // examples in this mini-batch
+    Batch<Real> batch{};
+    bool sparse = false;      // whether layer 1 skips zeros
+    bool complete = false;    // whether all threads' work so far is done
+    bool own_rows = false;    // whether this thread itself has computed all there is of its examples
+    Step<Real> step{};
+
+    static constexpr int64_t N = NR<Real>;
+
+    void barrier() {
+        if (team.size > 1) team.barrier(&team);
+    }
+
+    int64_t first_row() const { return cut(m, thread, team.size); }
+    int64_t last_row() const { return cut(m, thread + 1, team.size); }
+
+    static bool is_small(const Layer<Real> &layer) {
+        return layer.n_in * layer.n_out * int64_t(sizeof(Real)) <= SMALL_LAYER_BYTES;
+    }
+
+    // t: the number of this step, from 1. Adam's powers are computed anew, so that the bits do not depend on how the
+    // steps are cut into calls.
+    void set_step(double t) {
+        step.rule = job.rule;
+        step.error_scale = Real((job.rule == SGD ? -job.eta : 1.0) / double(m));
+        step.eta = Real(job.eta);
+        step.mu = Real(job.mu);
+        step.new1 = Real(1 - job.beta1);
+        step.old2 = Real(job.beta2);
+        step.new2 = Real(1 - job.beta2);
+        step.epsilon = Real(job.epsilon);
+        if (job.rule != ADAM) return;
+        step.eta_t = Real(job.eta / (1 - __builtin_pow(job.beta1, t)));
+        step.scale2 = Real(1 / __builtin_sqrt(1 - __builtin_pow(job.beta2, t)));
+    }
+
+    // -- The mini-batch ---------------------------------------------------------------------------------------
+
+    void gather(int64_t start, Batch<Real> &to) {
+        const int64_t count = min(job.batch_size, job.n - start);
+        for (int64_t i = cut(count, thread, team.size); i < cut(count, thread + 1, team.size); i++) {
+            const int64_t row = job.order[start + i];
+            if (job.X_is_uint8)
+                gather_inputs((const uint8_t *)job.X, row, to, i);
+            else
+                gather_inputs((const Real *)job.X, row, to, i);
+            const int64_t n_out = net.layer[net.layers - 1].n_out;
+            if (job.Y_is_uint8)
+                copy_row((const uint8_t *)job.Y + row * n_out, n_out, Real(1), to.y, i);
+            else
+                copy_row((const Real *)job.Y + row * n_out, n_out, Real(1), to.y, i);
+        }
+    }
+
+    template <class Source>
+    void gather_inputs(const Source *X, int64_t row, Batch<Real> &to, int64_t i) {
+        const int64_t n = net.layer[0].n_in;
+        copy_row(X + row * n, n, Real(job.input_scale), to.x, i);
+        to.groups[i] = mark_groups(X + row * n, n, to.masks + i * net.words);
+    }
+
+    template <class Source>
+    void copy_row(const Source *from, int64_t n, Real scale, Real *to, int64_t i) {
+        to += i * N;
+        for (; n >= N; n -= N, from += N, to += net.batch_stride)
+            for (int j = 0; j < N; j++) to[j] = Real(from[j]) * scale;
+        for (int64_t j = 0; j < n; j++) to[j] = Real(from[j]) * scale;
+    }
+
+    // Ask for the rows of the next mini-batch now: they lie anywhere in memory, and a step takes as long as they do.
+    void fetch_ahead(int64_t start) {
+        const int64_t count = min(job.batch_size, job.n - start);
+        const int64_t bytes = net.layer[0].n_in * int64_t(job.X_is_uint8 ? 1 : sizeof(Real));
+        if (count <= 0 || count * bytes > AHEAD_BYTES) return;
+        const int64_t targets = net.layer[net.layers - 1].n_out * int64_t(job.Y_is_uint8 ? 1 : sizeof(Real));
+        for (int64_t i = cut(count, thread, team.size); i < cut(count, thread + 1, team.size); i++) {
+            const int64_t row = job.order[start + i];
+            for (int64_t byte = 0; byte < bytes; byte += 64)
+                __builtin_prefetch((const char *)job.X + row * bytes + byte);
+            __builtin_prefetch((const char *)job.Y + row * targets);
+            __asm__ volatile("");  // GCC takes a function that only fetches ahead for one without effect
+        }
+    }
+
+    // Every thread decides alike, from the whole mini-batch.
+    void choose_sparse() {
+        int64_t groups = 0;
+        for (int64_t i = 0; i < m; i++) groups += batch.groups[i];
+        const int64_t all = (net.layer[0].n_in + GROUP - 1) / GROUP;
+        sparse = double(groups) < SPARSE * double(all) * double(m);
+        if (sparse) transpose_masks();
+    }
+
+    // Which examples have a group, from which groups an example has. No two threads write to one word.
+    void transpose_masks() {
+        const int64_t example_words = (net.batch_capacity + 63) / 64, used = (m + 63) / 64;
+        for (int64_t word = cut(net.words, thread, team.size); word < cut(net.words, thread + 1, team.size); word++) {
+            uint64_t *examples = net.examples + word * WORD * example_words;
+            for (int64_t g = 0; g < WORD; g++)
+                for (int64_t i = 0; i < used; i++) examples[g * example_words + i] = 0;
+            for (int64_t i = 0; i < m; i++)
+                for (uint32_t left = batch.masks[i * net.words + word]; left; left &= left - 1)
+                    examples[__builtin_ctz(left) * example_words + i / 64] |= uint64_t(1) << (i % 64);
+        }
+    }
+
+    // -- Equation (25) ----------------------------------------------------------------------------------------
+
+    void feedforward() {
+        complete = true;
+        own_rows = false;
+        const Real *a = batch.x;
+        for (int64_t l = 0; l < net.layers; l++) {
+            Layer<Real> &layer = net.layer[l];
+            share(layer.panels, is_small(layer), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
+                if (l == 0 && sparse)
+                    sparse_product(layer, p0, p1, i0, i1);
+                else
+                    product<Real>({a, net.batch_stride}, layer.n_in, {layer.w, layer.panel_stride}, layer.n_out,
+                                  layer.b, layer.a, net.batch_stride, p0, p1, i0, i1);
+                for (int64_t p = p0; p < p1; p++)
+                    activate(layer.activation, layer.a + p * net.batch_stride + i0 * N, (i1 - i0) * N);
+            });
+            if (layer.activation == SOFTMAX)
+                by_rows([&](int64_t i) { softmax(i, layer.n_out, net.batch_stride, layer.a); });
+            a = layer.a;
+        }
+    }
+
+    void sparse_product(Layer<Real> &layer, int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
+        for (int64_t p = p0; p < p1; p++)
+            sparse_rows_times_panel_of<Real>[width_of<Real>(p * N, layer.n_out)](
+                {batch.x, net.batch_stride}, batch.masks, net.words, layer.w + p * layer.panel_stride,
+                layer.b + p * N, layer.a + p * net.batch_stride, i0, i1);
+    }
+
+    // -- BP1 and BP2 ------------------------------------------------------------------------------------------
+
+    void backpropagate() {
+        Layer<Real> &output = net.layer[net.layers - 1];
+        by_rows([&](int64_t i) {
+            net.costs[i] = output_error(net.cost, output.activation, i, output.n_out, net.batch_stride, output.a,
+                                        batch.y, step.error_scale, output.delta);
+        });
+        for (int64_t l = net.layers - 1; l > 0; l--) {
+            Layer<Real> &following = net.layer[l], &layer = net.layer[l - 1];
+            share(layer.panels, is_small(following), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
+                product<Real>({following.delta, net.batch_stride}, following.n_out,
+                              {following.w_t, following.panel_stride_t}, layer.n_out, nullptr, layer.delta,
+                              net.batch_stride, p0, p1, i0, i1);
+                for (int64_t p = p0; p < p1; p++) {
+                    const int64_t at = p * net.batch_stride + i0 * N;
+                    hadamard_prime(layer.activation, layer.delta + at, layer.a + at, (i1 - i0) * N);
+                }
+            });
+            if (layer.activation == SOFTMAX)
+                by_rows([&](int64_t i) { softmax_prime(i, layer.n_out, net.batch_stride, layer.delta, layer.a); });
+        }
+    }
+
+    // Call f(p0, p1, i0, i1) for this thread's part of (panels, m): whole examples if `rows`, else whole panels as far
+    // as they can be shared evenly.
+    template <class F>
+    void share(int64_t panels, bool rows, F f) {
+        if (!complete && !(rows && own_rows)) barrier();
+        complete = false;
+        own_rows = rows;
+        if (rows) {
+            f(0, panels, first_row(), last_row());
+            return;
+        }
+        const int64_t begin = cut(panels * m, thread, team.size), end = cut(panels * m, thread + 1, team.size);
+        int64_t p = begin / m;
+        if (begin % m) {
+            f(p, p + 1, begin % m, min(m, end - p * m));
+            p++;
+        }
+        if (p < end / m) f(p, end / m, 0, m);
+        if (p <= end / m && end % m) f(end / m, end / m + 1, 0, end % m);
+    }
+
+    // Call f(i) for this thread's examples, when all of their columns are there.
+    template <class F>
+    void by_rows(F f) {
+        if (!complete && !own_rows) barrier();
+        complete = false;
+        own_rows = true;
+        for (int64_t i = first_row(); i < last_row(); i++) f(i);
+    }
+
+    // -- BP3, BP4 and the step --------------------------------------------------------------------------------
+
+    void gradient() {
+        int64_t tiles = 0;
+        for (int64_t l = 0; l < net.layers; l++) tiles += tiles_of(net.layer[l]);
+        const int64_t begin = cut(tiles, thread, team.size), end = cut(tiles, thread + 1, team.size);
+        int64_t before = 0;
+        const Real *a = batch.x;
+        for (int64_t l = 0; l < net.layers; l++) {
+            const Layer<Real> &layer = net.layer[l];
+            const int64_t count = tiles_of(layer);
+            update_layer(layer, a, l == 0 && sparse, max(begin - before, 0), min(end - before, count));
+            before += count;
+            a = layer.a;
+        }
+    }
+
+    static int64_t tiles_of(const Layer<Real> &layer) { return layer.panels * layer.panels_t; }
+
+    // Update the tiles [begin, end), panel by panel.
+    void update_layer(const Layer<Real> &layer, const Real *a, bool skip_zeros, int64_t begin, int64_t end) {
+        if (begin >= end) return;
+        const int64_t together = max(1, INPUT_PANEL_BYTES / (m * N * int64_t(sizeof(Real))));
+        for (int64_t group = 0; group < layer.panels_t; group += together)
+            for (int64_t p = begin / layer.panels_t; p <= (end - 1) / layer.panels_t; p++)
+                for (int64_t q = group; q < min(group + together, layer.panels_t); q++)
+                    if (begin <= p * layer.panels_t + q && p * layer.panels_t + q < end)
+                        update_tile(layer, a, skip_zeros, p, q);
+    }
+
+    // The weights of neurons p * N ... for inputs q * N ...
+    void update_tile(const Layer<Real> &layer, const Real *a, bool skip_zeros, int64_t p, int64_t q) {
+        const Real *delta = layer.delta + p * net.batch_stride;
+        const int64_t rows = min(N, layer.n_in - q * N), at = p * layer.panel_stride + q * N * N;
+        const int width = width_of<Real>(p * N, layer.n_out);
+        Real *w = layer.w + at;
+        a += q * net.batch_stride;
+        const bool descent = step.rule == SGD;
+        Real *to = descent ? w : net.scratch + thread * net.scratch_stride;
+        if (!descent) clear(to, rows * N);
+        if (descent && job.l2 != 0) decay(rows * N, w, Real(job.eta * job.l2));
+        if (skip_zeros) add_sparse(a, delta, width, q, rows, to);
+        add_dense(a, delta, width, skip_zeros ? rows / GROUP * GROUP : 0, rows, to);
+        if (!descent)
+            update<Real>(step, Real(job.l2), rows * N, w, to, state(layer.state_w[0], at), state(layer.state_w[1], at));
+        if (layer.w_t) transpose(w, rows, min(N, layer.n_out - p * N), layer.w_t + q * layer.panel_stride_t + p * N * N);
+        if (q == 0) update_biases(layer, delta, p);
+    }
+
+    static Real *state(Real *states, int64_t at) { return states ? states + at : nullptr; }
+
+    static void clear(Real *x, int64_t n) {
+        for (int64_t i = 0; i < n; i++) x[i] = 0;
+    }
+
+    // The whole groups among the `rows` inputs from q * N on, where they are not zero.
+    void add_sparse(const Real *a, const Real *delta, int width, int64_t q, int64_t rows, Real *to) {
+        const int64_t words = (net.batch_capacity + 63) / 64, used = (m + 63) / 64;
+        for (int64_t r = 0; r + GROUP <= rows; r += GROUP) {
+            const uint64_t *examples = net.examples + (q * N + r) / GROUP * words;
+            uint64_t any = 0;
+            for (int64_t i = 0; i < used; i++) any |= examples[i];
+            if (any) sparse_outer_products_of<Real>[width](a + r, examples, used, delta, to + r * N);
+        }
+    }
+
+    // The rows [from, rows), block by block.
+    void add_dense(const Real *a, const Real *delta, int width, int64_t from, int64_t rows, Real *to) {
+        const int64_t blocks = (rows - from + ROWS - 1) / ROWS;
+        for (int64_t i = 0; i < m; i += EXAMPLES_TOGETHER)
+            for (int64_t block = 0; block < blocks; block++) {
+                const int64_t r = from + cut(rows - from, block, blocks);
+                const int64_t count = from + cut(rows - from, block + 1, blocks) - r;
+                outer_products_of<Real>[width][count - 1](a + i * N + r, min(EXAMPLES_TOGETHER, m - i), delta + i * N,
+                                                          to + r * N);
+            }
+    }
+
+    static void transpose(const Real *w, int64_t rows, int64_t columns, Real *to) {
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t k = 0; k < rows; k++) to[j * N + k] = w[k * N + j];
+    }
+
+    void update_biases(const Layer<Real> &layer, const Real *delta, int64_t p) {
+        Real *b = layer.b + p * N;
+        alignas(64) Real g[N] = {};
+        for (int64_t i = 0; i < m; i++)
+            for (int j = 0; j < N; j++) g[j] += delta[i * N + j];
+        if (step.rule == SGD)
+            for (int j = 0; j < N; j++) b[j] += g[j];
+        else
+            update<Real>(step, Real(0), N, b, g, state(layer.state_b[0], p * N), state(layer.state_b[1], p * N));
+    }
+
+    void add_costs() {
+        for (int64_t i = 0; i < m; i++) job.total += net.costs[i];
+    }
+};
+
+template <class Real>
+static void train(Network<Real> &network, Job &job, Team &team, int thread) {
+    const unsigned mode = flush_denormals();
+    Trainer<Real>(network, job, team, thread).run();
+    restore_denormals(mode);
+}

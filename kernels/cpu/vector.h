@@ -1,0 +1,67 @@
+// Vectors of the instruction set, as GCC's and Clang's vector extension has them.
+#pragma once
+
+template <class Real, int LANES>
+struct VectorOf {
+    typedef Real type __attribute__((vector_size(sizeof(Real) * LANES), may_alias));
+};
+
+template <class Real>
+struct BitsOf;
+template <>
+struct BitsOf<float> {
+    typedef int32_t type;
+};
+template <>
+struct BitsOf<double> {
+    typedef int64_t type;
+};
+
+template <class Real>
+constexpr int LANES = VECTOR_BYTES / sizeof(Real);
+//: Columns of a panel.
+template <class Real>
+constexpr int NR = 2 * LANES<Real>;
+
+template <class Real>
+using Vector = typename VectorOf<Real, LANES<Real>>::type;
+//: Of a vector's bits, for comparisons and exponents.
+template <class Real>
+using Bits = typename VectorOf<typename BitsOf<Real>::type, LANES<Real>>::type;
+
+#define INLINE static inline __attribute__((always_inline))
+#define INLINE_MEMBER inline __attribute__((always_inline))
+
+template <class Real>
+INLINE Vector<Real> load(const Real *p) {
+    return *(const Vector<Real> *)p;
+}
+template <class Real>
+INLINE void store(Real *p, Vector<Real> x) {
+    *(Vector<Real> *)p = x;
+}
+template <class Real>
+INLINE Vector<Real> all(Real x) {
+    return x - Vector<Real>{};
+}
+template <class Real>
+INLINE Vector<Real> number(Bits<Real> bits) {
+    return (Vector<Real>)bits;
+}
+INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t max(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// The lanes of a vector that are columns of the layer, when its first is column j of n.
+template <class Real>
+INLINE Bits<Real> columns(int64_t j, int64_t n) {
+    Bits<Real> lane{};
+    for (int i = 0; i < LANES<Real>; i++) lane[i] = i;
+    return lane < (typename BitsOf<Real>::type)min(max(n - j, 0), LANES<Real>);
+}
+
+template <class Real>
+INLINE Real sum(Vector<Real> x) {
+    Real total = 0;
+    for (int i = 0; i < LANES<Real>; i++) total += x[i];
+    return total;
+}

@@ -1,0 +1,92 @@
+// What is left of layer 1's products when the zeros of the inputs are skipped. Images such as MNIST's are four fifths
+// zeros. 0 * w adds nothing to a sum, so the results are those of product.h to the last bit, unless w is not finite.
+#pragma once
+
+// A group of inputs by the words of memory that it fills: bit g of the result is whether words [g * SIZE, ...) are not 0.
+template <int SIZE>
+struct GroupBits {
+    alignas(64) uint32_t of[WORD * SIZE];
+    constexpr GroupBits() : of() {
+        for (int i = 0; i < WORD * SIZE; i++) of[i] = uint32_t(1) << (i / SIZE);
+    }
+};
+
+// Set the mask of one example's n inputs; return the number of groups that are not all zero.
+template <class Source>
+static int64_t mark_groups(const Source *x, int64_t n, uint32_t *mask) {
+    constexpr int SIZE = GROUP * sizeof(Source) / 4;  // words of 4 bytes a group
+    static constexpr GroupBits<SIZE> bits;
+    typedef VectorOf<uint32_t, VECTOR_BYTES / 4>::type V;
+    typedef uint32_t Unaligned __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(1)));
+    int64_t count = 0, j = 0;
+    for (; j + WORD * GROUP <= n; j += WORD * GROUP) {
+        V set{};
+#pragma GCC unroll 8
+        for (int i = 0; i < WORD * SIZE; i += VECTOR_BYTES / 4) {
+            const V words = *(const Unaligned *)((const char *)(x + j) + 4 * i);
+            set |= (V)(words != 0) & *(const V *)(bits.of + i);
+        }
+        uint32_t word = 0;
+        for (int i = 0; i < VECTOR_BYTES / 4; i++) word |= set[i];
+        *mask++ = word;
+        count += __builtin_popcount(word);
+    }
+    if (j < n) {
+        uint32_t word = 0;
+        for (int64_t i = 0; j + i < n; i++) word |= uint32_t(x[j + i] != 0) << (i / GROUP);
+        *mask = word;
+        count += __builtin_popcount(word);
+    }
+    return count;
+}
+
+// Where group g of example 0's inputs lies in a batch.
+template <class Real>
+INLINE const Real *group_of(Operand<Real> x, int64_t g) {
+    const int64_t k = g * GROUP;
+    return x.at + k / NR<Real> * x.stride + k % NR<Real>;
+}
+
+// c = bias + x w for rows [i0, i1) of one panel.
+template <class Real, int WIDTH, int VECTORS>
+static void sparse_rows_times_panel(Operand<Real> x, const uint32_t *masks, int64_t words, const Real *w,
+                                    const Real *bias, Real *c, int64_t i0, int64_t i1) {
+    typedef typename VectorOf<Real, WIDTH>::type V;
+    for (int64_t word = 0; word < words; word++)  // the part of w that belongs to a word stays in the cache
+        for (int64_t i = i0; i < i1; i++) {
+            V sum[VECTORS];
+            const Real *start = word ? c + i * NR<Real> : bias;
+            for (int v = 0; v < VECTORS; v++) sum[v] = *(const V *)(start + v * WIDTH);
+            for (uint32_t left = masks[i * words + word]; left; left &= left - 1) {
+                const int64_t g = word * WORD + __builtin_ctz(left);
+                const Real *a = group_of(x, g) + i * NR<Real>, *row = w + g * GROUP * NR<Real>;
+#pragma GCC unroll 4
+                for (int k = 0; k < GROUP; k++)
+                    for (int v = 0; v < VECTORS; v++) sum[v] += a[k] * *(const V *)(row + k * NR<Real> + v * WIDTH);
+            }
+            for (int v = 0; v < VECTORS; v++) *(V *)(c + i * NR<Real> + v * WIDTH) = sum[v];
+        }
+}
+
+// w += sum of the outer products of a whole group of inputs with a panel of delta, for the examples in the mask.
+template <class Real, int WIDTH, int VECTORS>
+static void sparse_outer_products(const Real *a, const uint64_t *examples, int64_t words, const Real *delta, Real *w) {
+    Tile<Real, WIDTH, VECTORS, GROUP, NR<Real>, 1> tile;
+    tile.zero();
+    for (int64_t word = 0; word < words; word++)
+        for (uint64_t left = examples[word]; left; left &= left - 1) {
+            const int64_t i = word * 64 + __builtin_ctzll(left);
+            tile.add_products(a + i * NR<Real>, 1, delta + i * NR<Real>);
+        }
+    tile.add_to(w);
+}
+
+#define SPARSE_BY_WIDTH(kernel)                                                                                   \
+    {kernel<Real, HALF<Real>, 1>, kernel<Real, LANES<Real>, 1>, kernel<Real, LANES<Real>, 2>}
+
+template <class Real>
+static constexpr decltype(&sparse_rows_times_panel<Real, 1, 1>) sparse_rows_times_panel_of[3] =
+    SPARSE_BY_WIDTH(sparse_rows_times_panel);
+template <class Real>
+static constexpr decltype(&sparse_outer_products<Real, 1, 1>) sparse_outer_products_of[3] =
+    SPARSE_BY_WIDTH(sparse_outer_products);

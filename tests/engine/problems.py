@@ -1,0 +1,90 @@
+"""Networks and data for the tests of the engine."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from engine import reference
+
+from gpunet import activations, costs
+from gpunet.backends.compiled import STATES, CompiledEngine, instruction_sets, why_not_compiled
+
+INSTRUCTION_SETS = () if why_not_compiled() else instruction_sets()
+COEFFICIENTS = {
+    "sgd": (0.5,),
+    "momentum": (0.1, 0.9),
+    "nesterov": (0.1, 0.9),
+    "adam": (0.01, 0.9, 0.999, 1e-8, 0),
+}
+assert COEFFICIENTS.keys() == STATES.keys()
+
+
+@dataclass
+class Problem:
+    """A network, its data, and how it is to be trained."""
+
+    sizes: list[int]
+    activations: list[str]
+    cost: str = "quadratic"
+    rule: str = "sgd"
+    batch_size: int = 10
+    examples: int = 64
+    l2: float = 0.0
+    zeros: float = 0.0
+    uint8: bool = False
+    coefficients: tuple[float, ...] = ()
+    arrays: Any = field(init=False)
+
+    def __post_init__(self):
+        rng = np.random.default_rng(7)
+        pairs = list(pairwise(self.sizes))
+        w = [rng.normal(size=(n, k)) / np.sqrt(k) for k, n in pairs]
+        b = [np.abs(rng.normal(size=n)) for _, n in pairs]  # so that not every ReLU is dead
+        X = rng.integers(1, 256, size=(self.examples, self.sizes[0]), dtype=np.uint8)
+        X[rng.random(X.shape) < self.zeros] = 0
+        Y = np.zeros((self.examples, self.sizes[-1]), dtype=np.uint8)
+        Y[np.arange(self.examples), rng.integers(0, self.sizes[-1], self.examples)] = 1
+        order = np.concatenate([rng.permutation(self.examples), rng.permutation(self.examples)[:5]])
+        self.arrays = reference.flatten(w, b), X, Y, order
+        self.coefficients = self.coefficients or COEFFICIENTS[self.rule]
+
+    def expected(self):
+        flat, X, Y, order = self.arrays
+        return reference.train(self.sizes, self.activations, self.cost, flat, X, Y, order, self.batch_size, self.rule,
+                               self.coefficients, self.l2, 1 / 256)  # fmt: skip
+
+    def engine(self, dtype="float64", instruction_set=None):
+        built_in = [activations.get(name) for name in self.activations]
+        return CompiledEngine(self.sizes, built_in, costs.get(self.cost), dtype, instruction_set)
+
+    def train(self, dtype="float64", instruction_set=None, threads=1, calls=1):
+        """Return what the engine makes of it: parameters, states, the sum of the costs."""
+        flat, X, Y, order = self.arrays
+        engine = self.engine(dtype, instruction_set)
+        parameters = flat.astype(dtype)
+        states = [np.zeros_like(parameters) for _ in range(STATES[self.rule])]
+        engine.load(parameters, states)
+        if not self.uint8:
+            X, Y = X.astype(dtype), Y.astype(dtype)
+        total = 0.0
+        coefficients = list(self.coefficients)
+        chunk = -(-len(order) // self.batch_size // calls) * self.batch_size
+        for start in range(0, len(order), chunk):
+            rows = order[start : start + chunk]
+            total += engine.steps(X, Y, rows, self.batch_size, self.rule, coefficients, self.l2, 1 / 256, threads)
+            if self.rule == "adam":
+                coefficients[-1] += -(-len(rows) // self.batch_size)
+        engine.store(parameters, states)
+        return parameters, states, total
+
+    def check(self, dtype="float64", instruction_set=None, threads=1, calls=1):
+        tolerance = {"float64": 1e-10, "float32": 2e-4}[dtype]
+        parameters, states, total = self.train(dtype, instruction_set, threads, calls)
+        expected, expected_states, expected_total = self.expected()
+        np.testing.assert_allclose(parameters, expected, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(total, expected_total, rtol=tolerance)
+        assert len(states) == len(expected_states)
+        for state, wanted in zip(states, expected_states, strict=True):
+            np.testing.assert_allclose(state, wanted, rtol=tolerance, atol=tolerance)
+        assert np.abs(expected - self.arrays[0]).max() > 1e-3  # it has trained

@@ -1,0 +1,112 @@
+"""Mini-batch gradient descent written down once more, in plain NumPy and float64, rows as examples."""
+
+from itertools import pairwise
+
+import numpy as np
+
+
+def sigmoid(z):
+    e = np.exp(-np.abs(z))
+    return np.where(z < 0, e, 1.0) / (1.0 + e)
+
+
+def softmax(z):
+    e = np.exp(z - z.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+FUNCTIONS = {
+    "sigmoid": sigmoid,
+    "tanh": np.tanh,
+    "relu": lambda z: np.where(z < 0, 0.0, z),
+    "linear": lambda z: z,
+    "softmax": softmax,
+}
+
+
+def pull_back(activation, g, a):
+    """The product of g with f'(z), from a = f(z)."""
+    return {
+        "sigmoid": lambda: g * a * (1 - a),
+        "tanh": lambda: g * (1 - a**2),
+        "relu": lambda: g * np.sign(a),
+        "linear": lambda: g,
+        "softmax": lambda: a * (g - (g * a).sum(axis=1, keepdims=True)),
+    }[activation]()
+
+
+def log(x):
+    return np.log(np.maximum(x, np.finfo(np.float64).smallest_normal))
+
+
+def cost_and_error(cost, activation, a, y):
+    if cost == "quadratic":
+        return 0.5 * ((a - y) ** 2).sum(), pull_back(activation, a - y, a)
+    if cost == "cross-entropy":
+        return -(y * log(a) + (1 - y) * log(1 - a)).sum(), a - y
+    return -(y * log(a)).sum(), a * y.sum(axis=1, keepdims=True) - y
+
+
+class Rule:
+    """A rule for the step, as PyTorch's SGD and Adam have it; it remembers by the key of a parameter."""
+
+    def __init__(self, name, coefficients):
+        self.name, self.coefficients = name, coefficients
+        self.first, self.second = {}, {}
+
+    def move(self, key, w, g, t):
+        eta = self.coefficients[0]
+        if self.name == "sgd":
+            return w - eta * g
+        if self.name == "adam":
+            beta1, beta2, epsilon, before = self.coefficients[1:]
+            t += before
+            m = self.first[key] = beta1 * self.first.get(key, 0.0) + (1 - beta1) * g
+            v = self.second[key] = beta2 * self.second.get(key, 0.0) + (1 - beta2) * g**2
+            return w - eta * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
+        mu = self.coefficients[1]
+        v = self.first[key] = mu * self.first.get(key, 0.0) - eta * g
+        return w + (mu * v - eta * g if self.name == "nesterov" else v)
+
+
+def split(flat, sizes):
+    """The weights and the biases in a flat array: all weights, then all biases."""
+    weights, biases, at = [], [], 0
+    for n_in, n_out in pairwise(sizes):
+        weights.append(flat[at : at + n_in * n_out].reshape(n_out, n_in).astype(np.float64))
+        at += n_in * n_out
+    for n_out in sizes[1:]:
+        biases.append(flat[at : at + n_out].astype(np.float64))
+        at += n_out
+    assert at == flat.size
+    return weights, biases
+
+
+def train(sizes, activations, cost, flat, X, Y, order, batch_size, rule, coefficients, l2, input_scale):
+    """Return the parameters after the steps, flat, the states of the rule, and the sum of the costs."""
+    w, b = split(flat, sizes)
+    X, Y = X.astype(np.float64) * input_scale, Y.astype(np.float64)
+    rule, total, layers = Rule(rule, coefficients), 0.0, range(len(w))
+    for t, start in enumerate(range(0, len(order), batch_size), start=1):
+        rows = order[start : start + batch_size]
+        a = [X[rows]]
+        for l in layers:
+            a.append(FUNCTIONS[activations[l]](a[l] @ w[l].T + b[l]))
+        c, delta = cost_and_error(cost, activations[-1], a[-1], Y[rows])
+        total += c
+        nabla = {}
+        for l in reversed(layers):
+            nabla[l] = delta.T @ a[l] / len(rows), delta.mean(axis=0)
+            if l:
+                delta = pull_back(activations[l - 1], delta @ w[l], a[l])
+        for l in layers:
+            w[l] = rule.move(("w", l), w[l], nabla[l][0] + l2 * w[l], t)
+            b[l] = rule.move(("b", l), b[l], nabla[l][1], t)
+    states = [
+        flatten([s["w", l] for l in layers], [s["b", l] for l in layers]) for s in (rule.first, rule.second) if s
+    ]
+    return flatten(w, b), states, total
+
+
+def flatten(weights, biases):
+    return np.concatenate([x.ravel() for x in (*weights, *biases)])

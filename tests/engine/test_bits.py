@@ -1,0 +1,115 @@
+"""The same bits for every number of threads and every time; threads and forks end well."""
+
+import os
+import threading
+import warnings
+
+import numpy as np
+import pytest
+from engine.problems import INSTRUCTION_SETS, Problem
+
+PROBLEMS = [
+    Problem([60, 30, 10], ["sigmoid", "sigmoid"], zeros=0.7, uint8=True),
+    Problem([60, 100, 10], ["sigmoid", "softmax"], "log-likelihood", batch_size=3),
+    Problem([33, 150, 140, 70], ["relu", "softmax", "sigmoid"], "cross-entropy", "momentum", batch_size=13),
+    Problem([200, 300, 300, 130], ["tanh", "relu", "linear"], rule="adam", batch_size=50, l2=0.01),
+    Problem([5, 1], ["tanh"], batch_size=1),
+]
+
+
+def bits(result):
+    parameters, states, total = result
+    return parameters.tobytes(), [s.tobytes() for s in states], total
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: "-".join(map(str, p.sizes)))
+def test_same_bits_for_every_number_of_threads(instruction_set, dtype, problem):
+    one = bits(problem.train(dtype, instruction_set, threads=1))
+    assert bits(problem.train(dtype, instruction_set, threads=1)) == one
+    for threads in (2, 3, 8):
+        assert bits(problem.train(dtype, instruction_set, threads=threads)) == one
+
+
+def test_the_number_of_threads_may_change_from_call_to_call():
+    problem = PROBLEMS[0]
+    flat, X, Y, order = problem.arrays
+    engines = [problem.engine() for _ in range(2)]
+    results = [flat.copy() for _ in engines]
+    for engine, result, threads in zip(engines, results, [(1, 1, 1, 1), (3, 1, 2, 5)], strict=True):
+        engine.load(result)
+        for n in threads:
+            engine.steps(X, Y, order, 10, "sgd", (0.5,), 0.0, 1 / 256, n)
+        engine.store(result)
+    assert results[0].tobytes() == results[1].tobytes()
+
+
+def test_engines_work_side_by_side():
+    problem = PROBLEMS[3]
+    expected = bits(problem.train("float32", threads=2))
+    got = []
+    workers = [
+        threading.Thread(target=lambda: got.append(bits(problem.train("float32", threads=2)))) for _ in range(3)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert got == [expected] * 3
+
+
+def test_one_engine_serves_one_thread_at_a_time():
+    problem = Problem([300, 300, 10], ["sigmoid", "sigmoid"], batch_size=10)
+    flat, X, Y, _ = problem.arrays
+    engine = problem.engine()
+    engine.load(flat)
+    long = np.zeros(30000, np.int64)
+    started, refused = threading.Event(), []
+
+    def train():
+        started.set()
+        engine.steps(X, Y, long, 10, "sgd", (0.01,), 0.0, 1 / 256)
+
+    worker = threading.Thread(target=train)
+    worker.start()
+    started.wait()
+    while worker.is_alive():
+        try:
+            engine.steps(X, Y, long[:10], 10, "sgd", (0.01,), 0.0, 1 / 256)
+        except RuntimeError as error:
+            refused.append(str(error))
+            break
+    worker.join()
+    assert refused == ["this engine is at work in another thread"]
+    engine.store(flat)
+    assert np.isfinite(flat).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_trains_on():
+    problem = PROBLEMS[0]
+    flat, X, Y, order = problem.arrays
+
+    def train(engine, threads):
+        result = flat.copy()
+        engine.load(result)
+        engine.steps(X, Y, order, 10, "sgd", (0.5,), 0.0, 1 / 256, threads)
+        engine.store(result)
+        return result.tobytes()
+
+    engine = problem.engine()
+    expected = train(engine, 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of a fork beside threads
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            same = train(engine, 3) == expected
+            del engine
+            status = 0 if same else 2
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert train(engine, 3) == expected

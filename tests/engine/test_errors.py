@@ -1,0 +1,192 @@
+"""What does not fit is an error that says so, and never a crash."""
+
+import sys
+
+import numpy as np
+import pytest
+from engine.problems import Problem
+
+import gpunet
+from gpunet import activations, costs
+from gpunet.backends import compiled
+from gpunet.backends.compiled import CompiledEngine, why_not_compiled, why_unsupported
+from gpunet.errors import DeviceError, InputError
+
+SIGMOID = activations.get("sigmoid")
+QUADRATIC = costs.get("quadratic")
+
+
+@pytest.fixture
+def problem():
+    return Problem([6, 4, 3], ["sigmoid", "sigmoid"])
+
+
+@pytest.fixture
+def engine(problem):
+    engine = problem.engine("float32")
+    engine.load(problem.arrays[0].astype(np.float32))
+    return engine
+
+
+def read_only(x):
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], [], QUADRATIC, "float32"), "at least two layers"),
+        (([3], [], QUADRATIC, "float32"), "at least two layers"),
+        (([3, 0], [SIGMOID], QUADRATIC, "float32"), "positive"),
+        (([3, -1], [SIGMOID], QUADRATIC, "float32"), "positive"),
+        (([3, 2**80], [SIGMOID], QUADRATIC, "float32"), "int"),
+        (([3, 2.5], [SIGMOID], QUADRATIC, "float32"), "float"),
+        (([3, 2, 1], [SIGMOID], QUADRATIC, "float32"), "one for each layer"),
+        (([3, 2], [SIGMOID], QUADRATIC, "float16"), "float16"),
+        (([3, 2], [activations.get("relu")], costs.get("cross-entropy"), "float32"), "sigmoid outputs"),
+        (([3, 2], [SIGMOID], costs.get("log-likelihood"), "float32"), "softmax outputs"),
+        (([3, 2], [SIGMOID], QUADRATIC, "float32", "mmx"), "unknown instruction set 'mmx'; known: "),
+        (([3, 2], [gpunet.mixed("tanh", {0: "relu"})], QUADRATIC, "float32"), "built-in activations"),
+    ],
+)
+def test_networks_that_make_no_engine(arguments, message):
+    with pytest.raises(InputError, match=message):
+        CompiledEngine(*arguments)
+
+
+def test_a_network_larger_than_memory():
+    engine = CompiledEngine([2**31, 2**31], [SIGMOID], QUADRATIC, "float64")
+    with pytest.raises(InputError, match="shape"):
+        engine.load(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:-1], r"parameters must have shape \(43, \), got \(42, \)"),
+        (lambda x: x.reshape(43, 1), "shape"),
+        (lambda x: x.astype(np.float64), "dtype float32"),
+        (lambda x: x.astype(">f4"), "dtype float32"),
+        (lambda x: np.repeat(x, 2)[::2], "C-contiguous"),
+        (lambda x: "no array", "C-contiguous"),
+        (lambda x: None, "C-contiguous"),
+    ],
+)
+def test_parameters_that_do_not_fit(problem, engine, change, message):
+    flat = problem.arrays[0].astype(np.float32)
+    for move in (engine.load, engine.store):
+        with pytest.raises(InputError, match=message):
+            move(change(flat))
+    with pytest.raises(InputError, match=message.replace("parameters", "a state")):
+        engine.load(flat, [change(flat)])
+
+
+def test_read_only_output(problem, engine):
+    with pytest.raises(InputError, match="writable"):
+        engine.store(read_only(problem.arrays[0].astype(np.float32)))
+
+
+def test_states_that_do_not_fit(problem, engine):
+    flat = problem.arrays[0].astype(np.float32)
+    with pytest.raises(InputError, match="0, 1 or 2"):
+        engine.load(flat, [flat, flat, flat])
+    with pytest.raises(InputError, match="sequence"):
+        engine.load(flat, 3)
+    with pytest.raises(InputError, match="0 arrays"):
+        engine.store(flat, [flat.copy()])
+    engine.load(flat, [flat])
+    with pytest.raises(InputError, match="1 arrays"):
+        engine.store(flat, [])
+
+
+def test_nothing_is_trained_before_load(problem):
+    engine, (flat, X, Y, order) = problem.engine(), problem.arrays
+    with pytest.raises(RuntimeError, match="load"):
+        engine.steps(X, Y, order, 10, "sgd", (0.1,))
+    with pytest.raises(RuntimeError, match="load"):
+        engine.store(flat)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"X": lambda x: x[:, :-1].copy()}, r"X must have shape \(any, 6, \)"),
+        ({"X": lambda x: x[:, :-1]}, "X must be a C-contiguous"),
+        ({"X": lambda x: x.T.copy().T}, "X must be a C-contiguous"),
+        ({"X": lambda x: x.astype(np.float64)}, "X must be of dtype"),
+        ({"X": lambda x: x.astype(np.int8)}, "X must be of dtype"),
+        ({"X": lambda x: x.astype(np.float16)}, "X must be of dtype"),
+        ({"X": lambda x: x.astype(bool)}, "X must be of dtype"),
+        ({"X": lambda x: x.tolist()}, "X must be a C-contiguous"),
+        ({"X": lambda x: x[0].copy()}, "X must have shape"),
+        ({"Y": lambda y: y[:-1].copy()}, r"Y must have shape \(64, 3, \), got \(63, 3, \)"),
+        ({"Y": lambda y: y[:, :2].copy()}, "Y must have shape"),
+        ({"Y": lambda y: y.astype(np.int64)}, "Y must be of dtype"),
+        ({"order": lambda o: o.astype(np.int32)}, "order must be of dtype int64"),
+        ({"order": lambda o: o.astype(np.uint64)}, "order must be of dtype int64"),
+        ({"order": lambda o: o[::2]}, "order must be a C-contiguous"),
+        ({"order": lambda o: np.array([3, 64])}, r"order\[1\] is 64, not a row of the 64"),
+        ({"order": lambda o: np.array([3, -1])}, r"order\[1\] is -1"),
+        ({"order": lambda o: np.array([2**62])}, "not a row"),
+        ({"order": lambda o: o.reshape(-1, 3)}, "order must have shape"),
+        ({"batch_size": lambda m: 0}, "batch_size must be at least 1"),
+        ({"batch_size": lambda m: 2**70}, "int"),
+        ({"batch_size": lambda m: 2.5}, "float"),
+        ({"rule": lambda r: "sdg"}, "unknown rule 'sdg'; known: sgd, momentum"),
+        ({"rule": lambda r: "momentum", "coefficients": lambda c: (0.1, 0.9)}, "rule momentum needs 1 states"),
+        ({"coefficients": lambda c: ()}, "takes 1 coefficients, got 0"),
+        ({"coefficients": lambda c: (0.1, 0.2)}, "takes 1 coefficients, got 2"),
+        ({"coefficients": lambda c: ("a",)}, "real number"),
+        ({"coefficients": lambda c: 0.1}, "sequence"),
+        ({"threads": lambda n: 0}, "threads must be 1 to"),
+        ({"threads": lambda n: 10**6}, "threads must be 1 to"),
+    ],
+)
+def test_steps_that_do_not_fit(problem, engine, change, message):
+    flat, X, Y, order = problem.arrays
+    given = {"X": X, "Y": Y, "order": order, "batch_size": 10, "rule": "sgd", "coefficients": (0.1,), "threads": 1}
+    for name, make in change.items():
+        given[name] = make(given[name])
+    with pytest.raises(InputError, match=message):
+        engine.steps(**given)
+    unchanged = np.empty(flat.size, np.float32)
+    engine.store(unchanged)
+    np.testing.assert_array_equal(unchanged, flat.astype(np.float32))
+
+
+def test_no_rows_cost_nothing(problem, engine):
+    _, X, Y, order = problem.arrays
+    assert engine.steps(X, Y, order[:0], 10, "sgd", (0.1,)) == 0.0
+
+
+def test_a_batch_size_beyond_the_rows(problem):
+    huge = Problem([6, 4, 3], ["sigmoid", "sigmoid"], batch_size=2**40)
+    huge.check()
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "linear", "softmax"])
+def test_built_in_activations_are_supported(name):
+    assert why_unsupported([activations.get(name)], QUADRATIC, "adam") is None
+
+
+def test_what_is_not_supported_is_named():
+    own = gpunet.Activation("softsign", lambda z, xp: z / (1 + xp.abs(z)), lambda z, xp: 1 / (1 + xp.abs(z)) ** 2)
+    own_cost = gpunet.Cost(
+        "absolute", lambda a, y, xp: xp.sum(xp.abs(a - y), axis=0), lambda a, y, xp: xp.sign(a - y)
+    )
+    assert "'softsign'" in why_unsupported([own], QUADRATIC, "sgd")
+    assert "'mixed'" in why_unsupported([gpunet.mixed("tanh", {0: "relu"})], QUADRATIC, "sgd")
+    assert "'absolute'" in why_unsupported([SIGMOID], own_cost, "sgd")
+    assert "'rprop'" in why_unsupported([SIGMOID], QUADRATIC, "rprop")
+
+
+def test_an_installation_without_the_engine_says_why(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gpunet._engine", None)
+    why_not_compiled.cache_clear()
+    try:
+        assert "GCC or Clang" in why_not_compiled()
+        with pytest.raises(DeviceError, match="not there"):
+            compiled.instruction_sets()
+    finally:
+        why_not_compiled.cache_clear()

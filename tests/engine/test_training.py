@@ -1,0 +1,193 @@
+"""The engine trains as the reference does: every shape, activation, cost, rule, type and instruction set."""
+
+import numpy as np
+import pytest
+from engine.problems import INSTRUCTION_SETS, Problem
+
+import gpunet
+from gpunet import activations
+from gpunet.backends.compiled import CompiledEngine
+from gpunet.training.sgd import MiniBatchSGD
+
+WIDTHS = [1, 7, 17, 33]
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n", WIDTHS)
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_shapes(instruction_set, dtype, n, depth):
+    widths = [WIDTHS[(WIDTHS.index(n) + l) % len(WIDTHS)] for l in range(depth + 1)]
+    Problem(widths, ["sigmoid"] * depth, batch_size=7).check(dtype, instruction_set)
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_wide_layers(instruction_set, dtype):
+    Problem([1000, 1000, 33], ["tanh", "sigmoid"], batch_size=30).check(dtype, instruction_set, threads=2)
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("batch_size", [1, 3, 10, 127, 300, 500])
+@pytest.mark.parametrize("zeros", [0.0, 0.8])
+def test_batches(instruction_set, batch_size, zeros):
+    problem = Problem([150, 40, 10], ["sigmoid", "sigmoid"], batch_size=batch_size, examples=400, zeros=zeros)
+    problem.check(instruction_set=instruction_set)
+    problem.check(instruction_set=instruction_set, threads=3)
+
+
+COSTS_AND_OUTPUTS = [
+    *(("quadratic", name) for name in ("sigmoid", "tanh", "relu", "linear", "softmax")),
+    ("cross-entropy", "sigmoid"),
+    ("log-likelihood", "softmax"),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("cost", "output"), COSTS_AND_OUTPUTS)
+@pytest.mark.parametrize("hidden", ["sigmoid", "tanh", "relu", "linear", "softmax"])
+@pytest.mark.parametrize("n_out", [3, 40])
+def test_activations_and_costs(dtype, cost, output, hidden, n_out):
+    eta = 0.02 if {hidden, output} & {"relu", "linear"} else 1.0  # which have no bounds
+    problem = Problem([6, 37, n_out], [hidden, output], cost, coefficients=(eta,))
+    for threads in (1, 2):
+        problem.check(dtype, threads=threads)
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("l2", [0.0, 0.01])
+@pytest.mark.parametrize("zeros", [0.0, 0.9])
+def test_rules(instruction_set, dtype, rule, l2, zeros):
+    problem = Problem([70, 20, 20, 4], ["tanh", "sigmoid", "sigmoid"], rule=rule, l2=l2, zeros=zeros)
+    problem.check(dtype, instruction_set, threads=2)
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam"])
+def test_many_calls_train_as_one(rule):
+    problem = Problem([30, 20, 4], ["tanh", "sigmoid"], rule=rule)
+    for calls in (2, 3, 7):
+        one, many = problem.train(calls=1), problem.train(calls=calls)
+        assert one[0].tobytes() == many[0].tobytes()
+        assert one[2] == pytest.approx(many[2], rel=1e-14)
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n_in", [1, 3, 4, 127, 128, 130, 784])
+@pytest.mark.parametrize("zeros", [0.0, 0.5, 0.8, 0.97, 1.0])
+def test_uint8_inputs_with_zeros(instruction_set, dtype, n_in, zeros):
+    problem = Problem([n_in, 12, 3], ["sigmoid", "sigmoid"], zeros=zeros, uint8=True)
+    problem.check(dtype, instruction_set)
+    as_numbers = Problem([n_in, 12, 3], ["sigmoid", "sigmoid"], zeros=zeros)
+    assert problem.train(dtype, instruction_set)[0].tobytes() == as_numbers.train(dtype, instruction_set)[0].tobytes()
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_skipping_zeros_changes_no_bit(instruction_set):
+    """-0 does not count as a zero that is skipped: the same numbers, computed sparsely and densely."""
+    problem = Problem([128, 20, 3], ["tanh", "sigmoid"], batch_size=8, zeros=0.9)
+    flat, X, Y, order = problem.arrays
+    X = X.astype(np.float32)
+    dense = np.where(X == 0, np.float32(-0.0), X)
+    engine, results = problem.engine("float32", instruction_set), []
+    for inputs in (X, dense):
+        engine.load(flat.astype(np.float32))
+        engine.steps(inputs, Y, order, 8, "sgd", (0.5,), 0.0, 1 / 256)
+        result = np.empty(flat.size, np.float32)
+        engine.store(result)
+        results.append(result)
+    weights_that_see = np.abs(results[0] - flat.astype(np.float32)) > 1e-6
+    assert weights_that_see.mean() > 0.5
+    np.testing.assert_array_equal(results[0], results[1])
+
+
+@pytest.mark.parametrize("cost", ["quadratic", "cross-entropy", "log-likelihood"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("uint8", [False, True])
+def test_an_epoch_of_gpunets_own_loop(cost, dtype, uint8):
+    """The engine and gpunet's generic loop on NumPy: the same network, data and order."""
+    rng = np.random.default_rng(3)
+    X = rng.integers(0, 256, size=(500, 60), dtype=np.uint8)
+    X[rng.random(X.shape) < 0.5] = 0
+    Y = np.eye(5)[rng.integers(0, 5, 500)].astype(dtype)
+    net = gpunet.Network(
+        [60, 30, 5], cost=cost, dtype=dtype, device="cpu", seed=2, init="scaled", input_scale=1 / 256
+    )
+    if not uint8:
+        X = X.astype(dtype)
+    w, b = [w.copy() for w in net.weights], [b.copy() for b in net.biases]
+    flat = np.concatenate([x.ravel() for x in (*w, *b)])
+    engine = CompiledEngine(net.sizes, net.activations, net.cost, dtype)
+    engine.load(flat)
+    order = np.random.default_rng(5).permutation(500)
+    total = engine.steps(X, Y, order, 16, "sgd", (0.5,), 0.0, 1 / 256)
+    engine.store(flat)
+    mean = MiniBatchSGD(net._model, X, Y, 16, 0.5, np.random.default_rng(5)).run_epoch()
+    expected = np.concatenate([x.ravel() for x in (*net.weights, *net.biases)])
+    tolerance = {"float64": 1e-10, "float32": 1e-4}[dtype]
+    np.testing.assert_allclose(flat, expected, rtol=tolerance, atol=tolerance)
+    assert total / 500 == pytest.approx(mean, rel=tolerance)
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", ["X", "Y", "w", "b"])
+@pytest.mark.parametrize("output", ["sigmoid", "tanh", "relu", "linear", "softmax"])
+def test_what_is_not_finite_shows(instruction_set, bad, place, output):
+    if np.isinf(bad) and place != "Y" and output in ("sigmoid", "tanh", "relu"):
+        pytest.skip("such a network may be saturated and still finite")
+    problem = Problem([40, 20, 3], ["tanh" if place == "Y" else "linear", output], zeros=0.8, coefficients=(0.01,))
+    flat, X, Y, order = problem.arrays
+    flat, X, Y = flat.copy(), X.astype(np.float64), Y.astype(np.float64)
+    index = {"X": (4, 2), "Y": (4, 1)}
+    if place in index:
+        {"X": X, "Y": Y}[place][index[place]] = bad
+    else:
+        flat[{"w": 3, "b": 40 * 20 + 20 * 3 + 1}[place]] = bad
+    engine = problem.engine(instruction_set=instruction_set)
+    engine.load(flat)
+    with np.errstate(all="ignore"):
+        total = engine.steps(X, Y, order, 10, "sgd", (0.01,), 0.0, 1.0)
+    engine.store(flat)
+    assert not (np.isfinite(total) and np.isfinite(flat).all())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_activations_are_accurate(name, instruction_set, dtype):
+    """To a few units in the last place, over all sizes of z; read off the quadratic cost of one neuron."""
+    eps = np.finfo(dtype).eps
+    z = np.concatenate([np.logspace(-6, 1.2, 200), -np.logspace(-6, 1.2, 200), [0.0, 50.0, -50.0, 600.0, -600.0]])
+    z = z.astype(dtype)
+    engine = CompiledEngine([1, 1], [activations.get(name)], gpunet.costs.get("quadratic"), dtype, instruction_set)
+    engine.load(np.array([1, 0], dtype))
+    costs = [
+        engine.steps(np.array([[x]], dtype), np.zeros((1, 1), dtype), np.array([0]), 1, "sgd", (0.0,)) for x in z
+    ]
+    a = np.sqrt(2 * np.array(costs))
+    wide = z.astype(np.longdouble)
+    exact = np.abs(np.tanh(wide)) if name == "tanh" else 1 / (1 + np.exp(-wide))
+    normal = exact**2 > 4 * np.finfo(dtype).smallest_normal
+    assert normal.mean() > 0.9
+    np.testing.assert_allclose(a[normal], exact[normal].astype(float), rtol=4 * float(eps))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_the_logarithm_is_accurate(instruction_set, dtype):
+    """The cost of cross-entropy against NumPy's logarithm of the same sigmoid, near 0, near 1 and between."""
+    z = np.linspace(-15, 15, 301).astype(dtype)
+    sigmoid = activations.get("sigmoid")
+    engine = CompiledEngine([1, 1], [sigmoid], gpunet.costs.get("cross-entropy"), dtype, instruction_set)
+    engine.load(np.array([1, 0], dtype))
+    for y in (0, 1):
+        target = np.full((1, 1), y, dtype)
+        costs = [engine.steps(np.array([[x]], dtype), target, np.array([0]), 1, "sgd", (0.0,)) for x in z]
+        a = (1 / (1 + np.exp(-z.astype(np.longdouble)))).astype(dtype)
+        exact = -np.log((a if y else 1 - a).astype(np.longdouble)).astype(float)
+        # a itself may be off by an ulp, which 1 - a and the logarithm magnify
+        slack = 4 * np.finfo(dtype).eps / np.minimum(1, np.maximum(a if y else 1 - a, 1e-30))
+        assert (np.abs(costs - exact) <= slack + 4 * np.finfo(dtype).eps * np.abs(exact)).all()
