@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: train test test-gpu bench bench-gpu lint kernels clean
+.PHONY: train test test-gpu sanitize bench bench-gpu lint kernels clean
 
 train: .venv/run.stamp
 	$(BIN)/gpunet train --seed 1
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest -n 2
+
+# The compiled engine with every access and every operation watched; needs GCC.
+sanitize: .venv/test.stamp
+	PYTHON=$(BIN)/python tests/engine/sanitize
 
 lint: .venv/lint.stamp
 	$(BIN)/ruff check .
@@ -38,11 +42,11 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-.venv/run.stamp: .venv/bin/python pyproject.toml
+.venv/run.stamp: .venv/bin/python pyproject.toml setup.py $(wildcard kernels/cpu/*)
 	$(BIN)/python -m pip install --quiet -e .
 	touch $@
 
-.venv/%.stamp: .venv/bin/python pyproject.toml
+.venv/%.stamp: .venv/bin/python pyproject.toml setup.py $(wildcard kernels/cpu/*)
 	$(BIN)/python -m pip install --quiet -e ".[$*]"
 	touch .venv/run.stamp $@
 

@@ -20,6 +20,7 @@ setup(
             extra_compile_args=[
                 "-std=c++17",
                 "-O3",
+                "-g0",
                 "-ffp-contract=fast",
                 "-fno-math-errno",
                 "-fno-trapping-math",

@@ -7,7 +7,7 @@ struct Format;
 template <>
 struct Format<float> {
     static constexpr int mantissa = 23;
-    static constexpr int32_t one = 0x3F800000, fraction = 0x007FFFFF, exponent_as_number = 0x4B000000;
+    static constexpr uint32_t one = 0x3F800000, fraction = 0x007FFFFF, exponent_as_number = 0x4B000000;
     static constexpr float round = 12582912.0f;               // 1.5 * 2^23: added, it leaves an integer in the low bits
     static constexpr float exponent_offset = 8388608.0f + 127.0f;  // 2^23 and the bias of the exponent
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;  // high has 9 bits: n * high is exact
@@ -19,7 +19,7 @@ struct Format<float> {
 template <>
 struct Format<double> {
     static constexpr int mantissa = 52;
-    static constexpr int64_t one = 0x3FF0000000000000, fraction = 0x000FFFFFFFFFFFFF,
+    static constexpr uint64_t one = 0x3FF0000000000000, fraction = 0x000FFFFFFFFFFFFF,
                              exponent_as_number = 0x4330000000000000;
     static constexpr double round = 6755399441055744.0;       // 1.5 * 2^52
     static constexpr double exponent_offset = 4503599627370496.0 + 1023.0;
@@ -47,7 +47,7 @@ INLINE Exponential<Real> exponential(Vector<Real> x) {
     Vector<Real> p = all(1 / factor[F::exp_terms]);
 #pragma GCC unroll 16
     for (int k = F::exp_terms - 1; k >= 2; k--) p = p * r + 1 / factor[k];
-    const Bits<Real> exponent = ((Bits<Real>)shifted << F::mantissa) + F::one;
+    const Unsigned<Real> exponent = ((Unsigned<Real>)shifted << F::mantissa) + F::one;
     return {number<Real>(exponent), r + r * r * p};
 }
 
@@ -80,7 +80,7 @@ INLINE Vector<Real> tanh(Vector<Real> z) {
 template <class Real>
 INLINE Vector<Real> log(Vector<Real> x) {
     typedef Format<Real> F;
-    const Bits<Real> bits = (Bits<Real>)x;
+    const Unsigned<Real> bits = (Unsigned<Real>)x;
     Vector<Real> n = number<Real>((bits >> F::mantissa) | F::exponent_as_number) - F::exponent_offset;
     Vector<Real> m = number<Real>((bits & F::fraction) | F::one);
     const Bits<Real> large = m > Real(1.4142135623730951);

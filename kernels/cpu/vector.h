@@ -11,10 +11,12 @@ struct BitsOf;
 template <>
 struct BitsOf<float> {
     typedef int32_t type;
+    typedef uint32_t unsigned_type;  // whose overflow is defined
 };
 template <>
 struct BitsOf<double> {
     typedef int64_t type;
+    typedef uint64_t unsigned_type;
 };
 
 template <class Real>
@@ -25,9 +27,12 @@ constexpr int NR = 2 * LANES<Real>;
 
 template <class Real>
 using Vector = typename VectorOf<Real, LANES<Real>>::type;
-//: Of a vector's bits, for comparisons and exponents.
+//: What a comparison gives: all bits of a lane or none.
 template <class Real>
 using Bits = typename VectorOf<typename BitsOf<Real>::type, LANES<Real>>::type;
+//: Of a vector's bits, to compute with.
+template <class Real>
+using Unsigned = typename VectorOf<typename BitsOf<Real>::unsigned_type, LANES<Real>>::type;
 
 #define INLINE static inline __attribute__((always_inline))
 #define INLINE_MEMBER inline __attribute__((always_inline))
@@ -45,7 +50,7 @@ INLINE Vector<Real> all(Real x) {
     return x - Vector<Real>{};
 }
 template <class Real>
-INLINE Vector<Real> number(Bits<Real> bits) {
+INLINE Vector<Real> number(Unsigned<Real> bits) {
     return (Vector<Real>)bits;
 }
 INLINE int64_t min(int64_t a, int64_t b) { return a < b ? a : b; }
