@@ -23,13 +23,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gpunet import blas_check, cli_data, model_file, optimizers, parity_report, reports
+from gpunet import blas_check, checks, cli_data, model_file, optimizers, parity_report, reports
 from gpunet.config import config, show_facts
 from gpunet.datasets import Dataset
 from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
 from gpunet.network import Network
 from gpunet.parity import compare
 from gpunet.training.metrics import to_classes
+from gpunet.training.sgd import ENGINES
 from gpunet.version import __version__
 
 app = typer.Typer(
@@ -97,6 +98,7 @@ def train(
     ] = None,
     optimizer: Annotated[str, typer.Option(help="sgd, momentum, nesterov, adam, rmsprop or adagrad.")] = "sgd",
     l2: Annotated[float, typer.Option(min=0.0, help="lambda of L2 regularization, the book's chapter 3.")] = 0.0,
+    engine: Annotated[str, typer.Option(help="auto, compiled or verbs: what takes the steps.")] = "auto",
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same numbers.")] = None,
@@ -122,6 +124,7 @@ def train(
             input_scale=None if dataset.input_scale == 1.0 else dataset.input_scale,
         )
         optimizers.get(optimizer)
+        checks.one_of(engine, ENGINES, "engine")
         if not l2 < float("inf"):
             raise InputError(f"--l2 must be a finite number, got {l2}.")
         if eta is not None and not 0 < eta < float("inf"):
@@ -166,6 +169,7 @@ def train(
                 eta=eta,
                 optimizer=optimizer,
                 l2=l2,
+                engine=engine,
                 validation_data=(dataset.X_test, dataset.y_test),
                 on_epoch=report.epoch,
                 on_progress=report.progress,
@@ -186,6 +190,7 @@ def train(
                 "epochs": epochs,
                 "device": network.device,
                 "backend": network.backend,
+                "engine": history.engine,
                 "seconds": time.perf_counter() - started,
                 "model": str(saved),
             }

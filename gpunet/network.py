@@ -415,9 +415,9 @@ class Network:
             lambda of the penalty lambda/2N * (sum of all w^2) for N examples, equation (87): L2 regularization. The
             costs that are reported are without it.
         engine : {"auto", "compiled", "verbs"}
-            What takes the steps. "compiled" is for NumPy on the CPU, networks of built-in activations and costs, and the
-            optimizers "sgd", "momentum", "nesterov" and "adam"; "verbs" is NumPy, CuPy or whatever else the device has;
-            "auto" takes the first where it can. ``history.engine`` says which it was.
+            What takes the steps. "compiled" is for NumPy on the CPU, built-in activations and costs, and plain SGD,
+            momentum, Nesterov's and Adam; "verbs" is NumPy, CuPy or whatever else the device has; "auto" takes the
+            first where it can. ``history.engine`` says which it was.
         validation_data : (X, y), optional
             Its cost and score are measured after each epoch.
         on_epoch : callable, optional
@@ -628,6 +628,7 @@ class Network:
     ) -> History:
         """Run the epochs; where not one is kept, task and history stay as they were."""
         before = self.task, self.history
+        recipe = sgd.recipe
         self.task, self.history = (
             task,
             History(self.device, self.backend, sgd.engine, recipe.optimizer.name, recipe.eta, recipe.batch_size),
@@ -668,7 +669,14 @@ class Network:
             )
 
     def _sgd(
-        self, X: Any, Y: Any, batch_size: int, eta: float, optimizer: str | Optimizer = "sgd", l2: float = 0.0, engine: str = "auto"
+        self,
+        X: Any,
+        Y: Any,
+        batch_size: int,
+        eta: float,
+        optimizer: str | Optimizer = "sgd",
+        l2: float = 0.0,
+        engine: str = "auto",
     ) -> MiniBatchSGD:
         optimizer = optimizers.get(optimizer)
         n = X.shape[0]

@@ -72,9 +72,10 @@ class PlainReport(Report):
             f"Training {facts['sizes']} on {facts['examples']:,} examples of {facts['data']}, tested on "
             f"{facts['test_examples']:,}{' of them' if facts['tested_on_training_data'] else ''}"
         )
-        self._line(f"{facts['cost']} cost, {', '.join(facts['activations'])}, mini-batch {facts['batch_size']}")
         self._line(
-            f"{facts['optimizer']}, eta {facts['eta']:g}, l2 {facts['l2']:g}, {facts['dtype']}, seed {facts['seed']}, {facts['backend']}"
+            f"{facts['cost']} cost, {', '.join(facts['activations'])}, mini-batch {facts['batch_size']}, "
+            f"{facts['optimizer']}, eta {facts['eta']:g}, l2 {facts['l2']:g}, {facts['dtype']}, "
+            f"seed {facts['seed']}, {facts['backend']}"
         )
 
     def epoch(self, epoch: Epoch) -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from gpunet import cpu
 from gpunet.activations import BUILT_IN as ACTIVATIONS
 from gpunet.activations import Activation
-from gpunet import cpu
 from gpunet.costs import BUILT_IN as COSTS
 from gpunet.costs import Cost
 from gpunet.errors import DeviceError, InputError

@@ -170,7 +170,10 @@ class _Replay:
         if self.launch is not None:
             self.launch()
             return
-        self._run(self._index, self._c)
+        self._run_on_own()
         if not self._ran:  # now that everything it needs is there
             self._ran = True
-            self.launch = self._ops.capture(lambda: self._run(self._index, self._c))
+            self.launch = self._ops.capture(self._run_on_own)
+
+    def _run_on_own(self) -> None:
+        self._run(self._index, self._c)
