@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import checks
+from gpunet import checks, optimizers
 from gpunet import parity_reference as reference
 from gpunet.backends import Backend, select
 from gpunet.errors import InputError
@@ -345,12 +345,23 @@ def tasks(steps: int) -> list[Task]:
     return [
         _task((784, 30, 10), ("sigmoid", "sigmoid"), "quadratic", 10, 3.0, steps),
         _task((64, 33, 31, 10), ("tanh", "tanh", "softmax"), "log-likelihood", 32, 0.5, steps),
-        _task((20, 17, 5), ("tanh", "sigmoid"), "cross-entropy", 1, 0.1, steps),
+        _task((20, 17, 5), ("tanh", "sigmoid"), "cross-entropy", 1, 0.1, steps, l2=1.0),
         _task((20, 16, 3), ("relu", "linear"), "quadratic", 3, 0.05, steps),
+        _task((20, 17, 5), ("sigmoid", "softmax"), "log-likelihood", 10, 0.05, steps, "momentum", 1.0),
+        _task((33, 32, 10), ("tanh", "sigmoid"), "cross-entropy", 10, 0.01, steps, "adam", 5.0),
     ]
 
 
-def _task(sizes: Sequence[int], names: Sequence[str], cost: str, batch_size: int, eta: float, steps: int) -> Task:
+def _task(
+    sizes: Sequence[int],
+    names: Sequence[str],
+    cost: str,
+    batch_size: int,
+    eta: float,
+    steps: int,
+    optimizer: str = "sgd",
+    l2: float = 0.0,
+) -> Task:
     rng = np.random.default_rng((_SEED, *sizes))
     n, n_in, n_out = 500, sizes[0], sizes[-1]
     labels = rng.integers(0, n_out, n)
@@ -360,7 +371,7 @@ def _task(sizes: Sequence[int], names: Sequence[str], cost: str, batch_size: int
         X, input_scale = (X * 60 + 60).clip(0, 255).astype(np.uint8), 1 / 256
     pairs = list(pairwise(sizes))
     return Task(
-        name=f"{'-'.join(map(str, sizes))} {names[0]}",
+        name=f"{'-'.join(map(str, sizes))} {names[0]}" + (f" {optimizer}" if optimizer != "sgd" else ""),
         sizes=sizes,
         activations=names,
         cost=cost,
@@ -371,6 +382,8 @@ def _task(sizes: Sequence[int], names: Sequence[str], cost: str, batch_size: int
         weights=[(rng.normal(size=(k, j)) / np.sqrt(j)).astype(np.float32) for j, k in pairs],
         biases=[rng.normal(size=(k, 1)).astype(np.float32) for _, k in pairs],
         batches=[rng.permutation(n)[:batch_size] for _ in range(steps)],
+        optimizer=optimizer,
+        l2=l2,
     )
 
 
@@ -385,7 +398,8 @@ def trajectory(ops: Backend, task: Task, dtype: str) -> Iterator[list[Values]]:
             ops.copy(ops.asarray(w_0, dtype), out=w)
         X = ops.asarray(task.X, None if task.X.dtype == np.uint8 else dtype)
         order = np.random.default_rng(0)  # never drawn from: the mini-batches are the task's
-        sgd = MiniBatchSGD(model, X, ops.asarray(task.Y, dtype), len(task.batches[0]), task.eta, order)
+        Y, batch_size, optimizer = ops.asarray(task.Y, dtype), len(task.batches[0]), optimizers.get(task.optimizer)
+        sgd = MiniBatchSGD(model, X, Y, batch_size, task.eta, order, optimizer, task.l2)
         for batch in task.batches:
             sgd.step(ops.asarray(batch))
             yield [np.array(ops.to_numpy(v)) for pair in pairs for v in pair]
