@@ -28,8 +28,8 @@ ELEMENTWISE = ((1, 1), (1, 127), (31, 3), (32, 10), (33, 127), (257, 1), (257, 1
 PRODUCTS = ((1, 1, 1), (31, 33, 3), (33, 32, 10), (32, 257, 127), (257, 31, 1), (10, 1000, 10), (1000, 33, 3))
 #: (j, k, m): an outer product (j, k) for each of m examples.
 OUTER_BATCH = ((1, 1, 1), (31, 33, 3), (32, 257, 10), (33, 10, 127), (257, 1, 10), (10, 1000, 3))
-#: (rows, columns, terms) of a layer's product, around tiles of 16, 32 and 64 (the biases are one more column), the 32
-#: terms that a tile brings in at a time, the 256 that a block shares out, and 4 examples.
+#: (rows, columns, terms) of a layer's product, around tiles of 16, 32 and 64 (the biases are one more column) and the
+#: 32 terms that a tile brings in at a time.
 LAYERS = (
     (1, 1, 1),
     (16, 16, 32),
@@ -39,6 +39,17 @@ LAYERS = (
     (64, 63, 31),
     (10, 1000, 3),
     (1000, 4, 10),
+    (257, 65, 31),
+)
+#: The same on the way forward, where few outputs have a block each, which takes 4 examples and shares out 256 terms.
+FORWARD_LAYERS = (
+    (1, 1, 1),
+    (17, 15, 33),
+    (31, 5, 255),
+    (33, 3, 257),
+    (3, 257, 32),
+    (257, 4, 10),
+    (129, 128, 33),
     (257, 65, 31),
 )
 #: (p, n_weights): parameters, and how many of them are weights; around a block and the 8192 that NumPy takes at once.
@@ -494,7 +505,7 @@ SMALL: Inputs = {
     "outer_sum": list(product(PRODUCTS, FACTORS)),
     "outer_batch": list(product(OUTER_BATCH, ("per example",))),
     "gather": list(product(ELEMENTWISE, SOURCES)),
-    "layer_forward": list(product(LAYERS, ACTIVATIONS)),
+    "layer_forward": list(product(FORWARD_LAYERS, ACTIVATIONS)),
     "layer_backward": list(product(LAYERS, ACTIVATIONS)),
     "layer_gradient": list(product(LAYERS, LAYER_FACTORS)),
     "update": list(product(UPDATES, reference.OPTIMIZERS)),

@@ -171,16 +171,18 @@ def accumulated(a: Values, b: Values, alpha: float = 1.0, beta: float = 0.0, bef
     """Return alpha * a b + beta * before: a sum of k products and of what was there.
 
     Nothing is assumed about where alpha is multiplied in or when `before` is added. Each term meets at most k + 3
-    roundings: alpha's own, two products, k additions.
+    roundings: alpha's own, two products, k additions; factors of 1 round nothing.
     """
     u, k = unit_roundoff(a.dtype), a.shape[1]
     wide = wider(a.dtype) if a.shape[0] * k * b.shape[1] <= _CHEAP else np.float64
     value = alpha * (a.astype(wide) @ b.astype(wide))
     terms = abs(alpha) * (size(a) @ size(b))
-    if before is not None:
+    roundings = k + (0 if alpha == 1.0 and beta in (0.0, 1.0) else 2)
+    if before is not None and beta != 0.0:
+        roundings += 1
         value = value + beta * before.astype(wide)
         terms = terms + abs(beta) * size(before)
-    return Bounded(value, gamma(k + 3, u) * terms, u)
+    return Bounded(value, gamma(roundings, u) * terms, u)
 
 
 def gathered(x: Values, index: Values, scale: float, dtype: Any) -> Bounded:
