@@ -47,7 +47,12 @@ def positive_float(value: Any, what: str) -> float:
 
 def float_from_zero(value: Any, what: str) -> float:
     """Return `value` as a finite float of at least 0."""
-    return 0.0 if not isinstance(value, bool) and value == 0 else positive_float(value, what)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and value == 0:
+        return 0.0
+    try:
+        return positive_float(value, what)
+    except InputError:
+        raise InputError(f"{what} must be a finite number of at least 0, got {value!r:.60}.") from None
 
 
 def function(given: Any, arguments: int, what: str, example: str) -> None:

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import checks
+from gpunet import checks, optimizers
 from gpunet import parity_reference as reference
 from gpunet.backends import Backend, select
-from gpunet.errors import InputError
+from gpunet.errors import DeviceError, InputError
 from gpunet.model import Model
 from gpunet.parity_cases import ACTIVATIONS, COSTS, Caller, Case, cases
 from gpunet.parity_reference import Bounded, Task
-from gpunet.training.sgd import MiniBatchSGD
+from gpunet.training.compiled import CompiledSteps
+from gpunet.training.steps import Recipe, VerbSteps
 
 Values = npt.NDArray[Any]
 
@@ -268,10 +269,13 @@ def compare(
             if on_result is not None:
                 on_result(row)
     for one, task in product(dtypes, tasks(steps) if steps else []):
-        training = compare_training(task, one, *pair)
-        report.trainings.append(training)
-        if on_result is not None:
-            on_result(training)
+        wanted = calibrate(task, one)
+        engines = [(False, False), tuple(_compiles(ops, task, one) for ops in pair)]
+        for compiled in dict.fromkeys(engines):
+            training = compare_training(task, one, *pair, compiled, wanted)
+            report.trainings.append(training)
+            if on_result is not None:
+                on_result(training)
     return report
 
 
@@ -345,12 +349,23 @@ def tasks(steps: int) -> list[Task]:
     return [
         _task((784, 30, 10), ("sigmoid", "sigmoid"), "quadratic", 10, 3.0, steps),
         _task((64, 33, 31, 10), ("tanh", "tanh", "softmax"), "log-likelihood", 32, 0.5, steps),
-        _task((20, 17, 5), ("tanh", "sigmoid"), "cross-entropy", 1, 0.1, steps),
+        _task((20, 17, 5), ("tanh", "sigmoid"), "cross-entropy", 1, 0.1, steps, l2=1.0),
         _task((20, 16, 3), ("relu", "linear"), "quadratic", 3, 0.05, steps),
+        _task((20, 17, 5), ("sigmoid", "softmax"), "log-likelihood", 10, 0.05, steps, "momentum", 1.0),
+        _task((33, 32, 10), ("tanh", "sigmoid"), "cross-entropy", 10, 0.01, steps, "adam", 5.0),
     ]
 
 
-def _task(sizes: Sequence[int], names: Sequence[str], cost: str, batch_size: int, eta: float, steps: int) -> Task:
+def _task(
+    sizes: Sequence[int],
+    names: Sequence[str],
+    cost: str,
+    batch_size: int,
+    eta: float,
+    steps: int,
+    optimizer: str = "sgd",
+    l2: float = 0.0,
+) -> Task:
     rng = np.random.default_rng((_SEED, *sizes))
     n, n_in, n_out = 500, sizes[0], sizes[-1]
     labels = rng.integers(0, n_out, n)
@@ -360,7 +375,7 @@ def _task(sizes: Sequence[int], names: Sequence[str], cost: str, batch_size: int
         X, input_scale = (X * 60 + 60).clip(0, 255).astype(np.uint8), 1 / 256
     pairs = list(pairwise(sizes))
     return Task(
-        name=f"{'-'.join(map(str, sizes))} {names[0]}",
+        name=f"{'-'.join(map(str, sizes))} {names[0]}" + (f" {optimizer}" if optimizer != "sgd" else ""),
         sizes=sizes,
         activations=names,
         cost=cost,
@@ -371,24 +386,40 @@ def _task(sizes: Sequence[int], names: Sequence[str], cost: str, batch_size: int
         weights=[(rng.normal(size=(k, j)) / np.sqrt(j)).astype(np.float32) for j, k in pairs],
         biases=[rng.normal(size=(k, 1)).astype(np.float32) for _, k in pairs],
         batches=[rng.permutation(n)[:batch_size] for _ in range(steps)],
+        optimizer=optimizer,
+        l2=l2,
     )
 
 
-def trajectory(ops: Backend, task: Task, dtype: str) -> Iterator[list[Values]]:
+def trajectory(ops: Backend, task: Task, dtype: str, compiled: bool = False) -> Iterator[list[Values]]:
     """Train on a backend and give after each step b^1, w^1, b^2, w^2, ... in the host's memory."""
-    functions = [ACTIVATIONS[name] for name in task.activations]
     with ops.active():
-        model = Model(ops, task.sizes, functions, COSTS[task.cost], dtype, task.input_scale)
-        pairs = model.parameters.pairs()
+        steps = (CompiledSteps if compiled else VerbSteps)(_recipe(ops, task, dtype))
+        pairs = steps.recipe.model.parameters.pairs()
         for (b, w), b_0, w_0 in zip(pairs, task.biases, task.weights, strict=True):
             ops.copy(ops.asarray(b_0, dtype), out=b)
             ops.copy(ops.asarray(w_0, dtype), out=w)
         X = ops.asarray(task.X, None if task.X.dtype == np.uint8 else dtype)
-        order = np.random.default_rng(0)  # never drawn from: the mini-batches are the task's
-        sgd = MiniBatchSGD(model, X, ops.asarray(task.Y, dtype), len(task.batches[0]), task.eta, order)
+        Y = ops.asarray(task.Y, dtype)
         for batch in task.batches:
-            sgd.step(ops.asarray(batch))
+            with steps.epoch():
+                steps.take(X, Y, ops.asarray(batch), threads=1)
             yield [np.array(ops.to_numpy(v)) for pair in pairs for v in pair]
+
+
+def _recipe(ops: Backend, task: Task, dtype: str) -> Recipe:
+    functions, optimizer = [ACTIVATIONS[name] for name in task.activations], optimizers.get(task.optimizer)
+    model = Model(ops, task.sizes, functions, COSTS[task.cost], dtype, task.input_scale)
+    return Recipe(model, len(task.batches[0]), task.eta, optimizer, task.l2 / len(task.X))
+
+
+def _compiles(ops: Backend, task: Task, dtype: str) -> bool:
+    """Whether the backend has a compiled engine that can take the steps of this training."""
+    try:
+        CompiledSteps(_recipe(ops, task, dtype))
+    except DeviceError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -423,15 +454,25 @@ def calibrate(task: Task, dtype: str) -> Calibration:
     return calibration
 
 
-def compare_training(task: Task, dtype: str, device: Backend, against: Backend) -> Training:
-    """Train on both backends from the same parameters on the same mini-batches, and compare after each step."""
-    wanted = calibrate(task, dtype)
-    run, note = _trained(device, task, dtype)
-    run_against, note_against = _trained(against, task, dtype)
+def compare_training(
+    task: Task,
+    dtype: str,
+    device: Backend,
+    against: Backend,
+    compiled: tuple[bool, ...] = (False, False),
+    wanted: Calibration | None = None,
+) -> Training:
+    """Train on both backends from the same parameters on the same mini-batches, and compare after each step.
+
+    `compiled` says which of the two trains by its compiled engine; `wanted` is the task's calibration, if it is known.
+    """
+    wanted = wanted or calibrate(task, dtype)
+    run, note = _trained(device, task, dtype, compiled[0])
+    run_against, note_against = _trained(against, task, dtype, compiled[1])
     error, error_against = (list(map(reference.deviation, r, wanted.right)) for r in (run, run_against))
     worst, worst_against = (_worst(e, wanted.tolerance) for e in (error, error_against))
     return Training(
-        name=task.name,
+        name=f"{task.name}, compiled" if any(compiled) else task.name,
         dtype=dtype,
         error=error,
         error_against=error_against,
@@ -442,11 +483,11 @@ def compare_training(task: Task, dtype: str, device: Backend, against: Backend) 
     )
 
 
-def _trained(ops: Backend, task: Task, dtype: str) -> tuple[list[list[Values]], str]:
+def _trained(ops: Backend, task: Task, dtype: str, compiled: bool) -> tuple[list[list[Values]], str]:
     """Return the trajectory, or as much of it as there was before something was raised, and what that was."""
     steps: list[list[Values]] = []
     try:
-        steps.extend(trajectory(ops, task, dtype))
+        steps.extend(trajectory(ops, task, dtype, compiled))
     except Exception as error:  # a finding, as in compare_case
         return steps, _told(error)
     return steps, ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import activations, costs
+from gpunet import activations, costs, optimizers
 from gpunet import parity_reference as reference
 from gpunet.activations import Activation
 from gpunet.backends import Array, Backend
@@ -27,11 +28,32 @@ ELEMENTWISE = ((1, 1), (1, 127), (31, 3), (32, 10), (33, 127), (257, 1), (257, 1
 PRODUCTS = ((1, 1, 1), (31, 33, 3), (33, 32, 10), (32, 257, 127), (257, 31, 1), (10, 1000, 10), (1000, 33, 3))
 #: (j, k, m): an outer product (j, k) for each of m examples.
 OUTER_BATCH = ((1, 1, 1), (31, 33, 3), (32, 257, 10), (33, 10, 127), (257, 1, 10), (10, 1000, 3))
-#: Enough for every block of a large device to have work.
-LARGE_ELEMENTWISE = ((4099, 257),)
-LARGE_OUTPUTS = ((1031, 257),)
-LARGE_PRODUCTS = ((1025, 2048, 257),)
-LARGE_OUTER_BATCH = ((513, 127, 100),)
+#: (rows, columns, terms) of a layer's product, around tiles of 16, 32 and 64 (the biases are one more column) and the
+#: 32 terms that a tile brings in at a time.
+LAYERS = (
+    (1, 1, 1),
+    (16, 16, 32),
+    (17, 15, 33),
+    (31, 33, 65),
+    (33, 3, 257),
+    (64, 63, 31),
+    (10, 1000, 3),
+    (1000, 4, 10),
+    (257, 65, 31),
+)
+#: The same on the way forward, where few outputs have a block each, which takes 4 examples and shares out 256 terms.
+FORWARD_LAYERS = (
+    (1, 1, 1),
+    (17, 15, 33),
+    (31, 5, 255),
+    (33, 3, 257),
+    (3, 257, 32),
+    (257, 4, 10),
+    (129, 128, 33),
+    (257, 65, 31),
+)
+#: (p, n_weights): parameters, and how many of them are weights; around a block and the 8192 that NumPy takes at once.
+UPDATES = ((1, 1), (1, 0), (31, 30), (257, 256), (1000, 0), (8193, 8192), (20011, 9001))
 
 
 def _softstep(z: Array, xp: Any) -> Array:
@@ -68,6 +90,18 @@ ACTIVATIONS: dict[str, Activation] = {
 COSTS: dict[str, Cost] = {**costs.BUILT_IN, "custom": QUARTIC}
 #: alpha and beta: a gradient, a step of gradient descent, both factors at work.
 FACTORS = {"gradient": (1.0, 0.0), "step": (-0.03, 1.0), "alpha and beta": (0.7, -2.0)}
+#: alpha, and beta of biases and weights: as above, with L2, and where only one of the two may read what was there.
+LAYER_FACTORS = {
+    "gradient": (1.0, 0.0, 0.0),
+    "step": (-0.03, 1.0, 1.0),
+    "step with L2": (-0.03, 1.0, 0.75),
+    "new biases": (0.7, 0.0, -2.0),
+    "new weights": (0.7, -2.0, 0.0),
+}
+#: The learning rate and the penalty of an optimizer's step.
+ETA, PENALTY = 0.1, 0.3
+#: Entries of which one is the largest, of which several are, and among which there are NaN.
+ENTRIES = ("distinct", "equal", "NaN")
 #: Whether the rows are bytes, and the factor.
 SOURCES = {
     "own dtype": (False, 1.0),
@@ -100,7 +134,7 @@ class Caller:
 
     def output(self, x: Values) -> Array:
         """Return a copy of x on the device to be written to, row after row."""
-        guard = np.full((1, *x.shape[1:]), np.nan, dtype=x.dtype)
+        guard = np.full((1, *x.shape[1:]), _guard(x.dtype), dtype=x.dtype)
         buffer = self.rows(np.concatenate([x, guard]))
         self._guards.append(buffer[x.shape[0] :, ...])
         return buffer[: x.shape[0], ...]
@@ -122,10 +156,18 @@ class Caller:
         self._guards.clear()
         with self.ops.active():
             results = {part: np.array(self.ops.to_numpy(x)) for part, x in verb(self).items()}
-            intact = all(np.isnan(self.ops.to_numpy(guard)).all() for guard in self._guards)
+            intact = all(_is_intact(np.asarray(self.ops.to_numpy(guard))) for guard in self._guards)
         if not intact:
             raise ArithmeticError("wrote behind the end of its output")
         return results
+
+
+def _guard(dtype: npt.DTypeLike) -> float:
+    return math.nan if np.dtype(dtype).kind == "f" else -1
+
+
+def _is_intact(guard: Values) -> bool:
+    return np.array_equal(guard, np.full_like(guard, _guard(guard.dtype)), equal_nan=True)
 
 
 @dataclass(frozen=True)
@@ -144,29 +186,16 @@ class Case:
 def cases(dtype: str, large: bool = True) -> Iterator[Case]:
     """Yield the cases of every verb, from a fixed seed."""
     draw = Draw(dtype)
-    pairs = ELEMENTWISE + (LARGE_ELEMENTWISE if large else ())
-    triples = PRODUCTS + (LARGE_PRODUCTS if large else ())
-    for (n, k, m), name in product(triples, ("w a", "w^T delta")):
-        yield _matmul(draw, name, n, k, m)
-    for (n, m), name in product(pairs, ACTIVATIONS):
-        yield _activate(draw, name, n, m)
-        yield _hadamard_prime(draw, name, n, m)
-    for (n, m), (cost, name) in product(ELEMENTWISE + (LARGE_OUTPUTS if large else ()), output_pairs()):
-        yield _output_error(draw, cost, name, n, m)
-    for (n, m), name in product(pairs, FACTORS):
-        yield _sum_batch(draw, name, n, m)
-    for (j, m, k), name in product(triples, FACTORS):
-        yield _outer_sum(draw, name, j, m, k)
-    for (n, m), name in product(pairs, SOURCES):
-        yield _gather(draw, name, n, m)
-    for j, k, m in OUTER_BATCH + (LARGE_OUTER_BATCH if large else ()):
-        yield _outer_batch(draw, j, k, m)
+    for inputs in (SMALL, LARGE) if large else (SMALL,):
+        for verb, tried in inputs.items():
+            for shape, name in tried:
+                yield _CASES[verb](draw, name, *shape)
 
 
-def output_pairs() -> list[tuple[str, str]]:
-    """Return each cost with each output activation that it takes."""
+def output_pairs() -> list[str]:
+    """Return each cost with each output activation that it takes, such as "quadratic, tanh"."""
     return [
-        (name, output)
+        f"{name}, {output}"
         for name, cost in COSTS.items()
         for output in ACTIVATIONS
         if cost.outputs is None or output in (*cost.outputs, "custom")
@@ -258,7 +287,8 @@ def _hadamard_prime(draw: Draw, name: str, n: int, m: int) -> Case:
     return Case("hadamard_prime", name, (n, m), draw.dtype, run, expected)
 
 
-def _output_error(draw: Draw, cost: str, name: str, n: int, m: int) -> Case:
+def _output_error(draw: Draw, pair: str, n: int, m: int) -> Case:
+    cost, name = pair.split(", ")
     f = ACTIVATIONS[name]
     bounded = name not in ("relu", "linear")
     z = draw.weighted_input(n, m, 1000.0 if bounded else 20.0)  # one huge output would drown the others' cost
@@ -279,7 +309,7 @@ def _output_error(draw: Draw, cost: str, name: str, n: int, m: int) -> Case:
         delta, total = reference.output_error(cost, name, z, a, y)
         return {"delta": delta, "delta without total": delta, "total": total * 2}
 
-    return Case("output_error", f"{cost}, {name}", (n, m), draw.dtype, run, expected)
+    return Case("output_error", pair, (n, m), draw.dtype, run, expected)
 
 
 def _sum_batch(draw: Draw, name: str, n: int, m: int) -> Case:
@@ -314,7 +344,7 @@ def _outer_sum(draw: Draw, name: str, j: int, m: int, k: int) -> Case:
     return Case("outer_sum", name, (j, m, k), draw.dtype, run, expected)
 
 
-def _outer_batch(draw: Draw, j: int, k: int, m: int) -> Case:
+def _outer_batch(draw: Draw, name: str, j: int, k: int, m: int) -> Case:
     delta, a = draw.normal(j, m), draw.normal(k, m)
 
     def run(on: Caller) -> dict[str, Array]:
@@ -324,7 +354,7 @@ def _outer_batch(draw: Draw, j: int, k: int, m: int) -> Case:
         columns, rows = (reference.exact(v, draw.dtype) for v in (delta.T[:, :, None], a.T[:, None, :]))
         return {"products": columns * rows}
 
-    return Case("outer_batch", "per example", (j, k, m), draw.dtype, run, expected)
+    return Case("outer_batch", name, (j, k, m), draw.dtype, run, expected)
 
 
 def _gather(draw: Draw, name: str, n: int, m: int) -> Case:
@@ -340,3 +370,166 @@ def _gather(draw: Draw, name: str, n: int, m: int) -> Case:
         return {"columns": reference.gathered(x, index, scale, draw.dtype)}
 
     return Case("gather", name, (n, m), draw.dtype, run, expected)
+
+
+def _layer_forward(draw: Draw, name: str, n: int, m: int, k: int) -> Case:
+    w, a = draw.factors(n, k, m)
+    w, b, f = (w / np.sqrt(k)).astype(draw.dtype), draw.normal(n, 1), ACTIVATIONS[name]
+
+    def run(on: Caller) -> dict[str, Array]:
+        device_w, device_a, device_b = on.rows(w), on.columns(a), on.rows(b)
+        z, out, both = (on.blank_columns(n, m) for _ in range(3))
+        return {
+            "a": on.ops.layer_forward(device_w, device_a, device_b, f, z=z, out=out),
+            "z": z,
+            "a in place of z": on.ops.layer_forward(device_w, device_a, device_b, f, z=both, out=both),
+        }
+
+    def expected() -> dict[str, Bounded]:
+        z, out = reference.layer_forward(name, w, a, b)
+        return {"a": out, "z": z, "a in place of z": out}
+
+    return Case("layer_forward", name, (n, k, m), draw.dtype, run, expected)
+
+
+def _layer_backward(draw: Draw, name: str, k: int, m: int, n: int) -> Case:
+    w_transposed, delta = draw.factors(k, n, m)
+    w, z, f = w_transposed.T, draw.weighted_input(k, m), ACTIVATIONS[name]
+    a = draw.activation(name, z)
+
+    def run(on: Caller) -> dict[str, Array]:
+        device_a = on.columns(a)
+        device_z = on.columns(z) if f.needs_z else device_a  # as in a workspace
+        out = on.blank_columns(k, m)
+        return {"delta": on.ops.layer_backward(on.rows(w), on.columns(delta), f, device_z, device_a, out=out)}
+
+    def expected() -> dict[str, Bounded]:
+        return {"delta": reference.layer_backward(name, w, delta, z, a)}
+
+    return Case("layer_backward", name, (n, k, m), draw.dtype, run, expected)
+
+
+def _layer_gradient(draw: Draw, name: str, j: int, k: int, m: int) -> Case:
+    alpha, beta_b, beta_w = LAYER_FACTORS[name]
+    delta, a_transposed = draw.factors(j, m, k)
+    before_b, before_w = draw.normal(j, 1), draw.normal(j, k)
+
+    def run(on: Caller) -> dict[str, Array]:
+        nabla_b = on.output(before_b) if beta_b else on.blank(j, 1)
+        nabla_w = on.output(before_w) if beta_w else on.blank(j, k)
+        device_delta, device_a = on.columns(delta), on.rows(a_transposed).T
+        on.ops.layer_gradient(device_delta, device_a, nabla_b, nabla_w, alpha=alpha, beta_b=beta_b, beta_w=beta_w)
+        return {"nabla_b": nabla_b, "nabla_w": nabla_w}
+
+    def expected() -> dict[str, Bounded]:
+        ones = np.ones((m, 1), dtype=draw.dtype)
+        return {
+            "nabla_b": reference.accumulated(delta, ones, alpha, beta_b, before_b),
+            "nabla_w": reference.accumulated(delta, a_transposed, alpha, beta_w, before_w),
+        }
+
+    return Case("layer_gradient", name, (j, k, m), draw.dtype, run, expected)
+
+
+def _update(draw: Draw, name: str, p: int, n_weights: int) -> Case:
+    optimizer = optimizers.get(name)
+    w = draw.normal(p)
+    # Some gradients are as small as the epsilons below the fraction lines.
+    sizes = np.where(draw.rng.random(p) < 1 / 4, 10 ** draw.rng.uniform(-10, 0, p), 1.0)
+    gradients = [(draw.normal(p) * sizes).astype(draw.dtype) for _ in range(2)]
+    # At first v is 0 and the sign of what the penalty leaves of a gradient decides: it must not nearly cancel it.
+    gradients[0] = np.copysign(gradients[0], w)
+
+    def run(on: Caller) -> dict[str, Array]:
+        device_w, states = on.output(w), on.output(np.zeros((optimizer.states, p), dtype=draw.dtype))
+        c = on.rows(optimizer.coefficients(ETA, np.array([1, 2])).astype(draw.dtype))
+        for t, gradient in enumerate(gradients):
+            nabla = on.output(gradient)
+            on.ops.update(optimizer, device_w, nabla, states, c[t, ...], PENALTY, n_weights)
+        return {"w": device_w, **{f"v{i}": states[i, ...] for i in range(optimizer.states)}}
+
+    def expected() -> dict[str, Bounded]:
+        new, v = reference.updated(name, ETA, w, gradients, PENALTY, n_weights)
+        return {"w": new, **{f"v{i}": state for i, state in enumerate(v)}}
+
+    return Case("update", name, (p, n_weights), draw.dtype, run, expected)
+
+
+def _count_right(draw: Draw, name: str, n: int, m: int) -> Case:
+    a = draw.normal(n, m)
+    if name != "distinct":  # 1/2 is what a single output is compared with
+        values = [-math.inf, -1.0, -0.0, 0.0, 0.5, 2.0]
+        a = draw.rng.choice(values, (n, m)).astype(draw.dtype)
+    if name == "NaN":
+        a[draw.rng.random((n, m)) < max(1 / 16, 2 / n)] = np.nan
+    winners = a.argmax(axis=0) if n > 1 else (a[0] > 0.5).astype(np.int64)
+    classes = np.where(draw.rng.random(m) < 7 / 8, winners, draw.rng.integers(0, max(n, 2), m))
+
+    def run(on: Caller) -> dict[str, Array]:
+        total = on.output(np.array([5]))
+        for _ in range(2):  # it is added to what was there
+            on.ops.count_right(on.columns(a), on.rows(classes), total)
+        return {"total": total}
+
+    def expected() -> dict[str, Bounded]:
+        return {"total": reference.counted(5 + 2 * reference.right(a, classes))}
+
+    return Case("count_right", name, (n, m), draw.dtype, run, expected)
+
+
+_CASES: dict[str, Callable[..., Case]] = {
+    "matmul": _matmul,
+    "activate": _activate,
+    "output_error": _output_error,
+    "hadamard_prime": _hadamard_prime,
+    "sum_batch": _sum_batch,
+    "outer_sum": _outer_sum,
+    "outer_batch": _outer_batch,
+    "gather": _gather,
+    "layer_forward": _layer_forward,
+    "layer_backward": _layer_backward,
+    "layer_gradient": _layer_gradient,
+    "update": _update,
+    "count_right": _count_right,
+}
+
+#: By verb, the shapes and what they are tried with.
+Inputs = dict[str, list[tuple[tuple[int, ...], str]]]
+
+SMALL: Inputs = {
+    "matmul": list(product(PRODUCTS, ("w a", "w^T delta"))),
+    "activate": list(product(ELEMENTWISE, ACTIVATIONS)),
+    "output_error": list(product(ELEMENTWISE, output_pairs())),
+    "hadamard_prime": list(product(ELEMENTWISE, ACTIVATIONS)),
+    "sum_batch": list(product(ELEMENTWISE, FACTORS)),
+    "outer_sum": list(product(PRODUCTS, FACTORS)),
+    "outer_batch": list(product(OUTER_BATCH, ("per example",))),
+    "gather": list(product(ELEMENTWISE, SOURCES)),
+    "layer_forward": list(product(FORWARD_LAYERS, ACTIVATIONS)),
+    "layer_backward": list(product(LAYERS, ACTIVATIONS)),
+    "layer_gradient": list(product(LAYERS, LAYER_FACTORS)),
+    "update": list(product(UPDATES, reference.OPTIMIZERS)),
+    "count_right": list(product(ELEMENTWISE, ENTRIES)),
+}
+
+# A grid has at most 4096 blocks, which take 1024 elements, 256 parameters or 8 columns each, or 1024 blocks where a
+# cost is added up: here every loop strides. The formulas are those of the small shapes: one of a kind will do.
+_ELEMENTS, _COLUMNS = (4099, 1031), (33, 32801)
+#: Tiles of 32 x 32, of 64 x 64, and a product for the library's BLAS.
+LARGE_LAYERS = ((1031, 257, 65), (2049, 600, 33), (1025, 257, 2048))
+
+LARGE: Inputs = {
+    "matmul": [((1025, 2048, 257), "w a"), ((1025, 2048, 257), "w^T delta")],
+    "activate": [(_ELEMENTS, "sigmoid"), (_COLUMNS, "softmax")],
+    "output_error": [(_COLUMNS, "quadratic, sigmoid"), (_COLUMNS, "log-likelihood, softmax")],
+    "hadamard_prime": [(_ELEMENTS, "sigmoid"), (_COLUMNS, "softmax")],
+    "sum_batch": [(_ELEMENTS, "step")],
+    "outer_sum": [((1025, 2048, 257), "step")],
+    "outer_batch": [((513, 127, 100), "per example")],
+    "gather": [(_ELEMENTS, "own dtype, scaled"), (_ELEMENTS, "uint8 / 256")],
+    "layer_forward": list(product(LARGE_LAYERS, ("sigmoid", "softmax"))),
+    "layer_backward": list(product(LARGE_LAYERS, ("sigmoid", "softmax"))),
+    "layer_gradient": list(product(LARGE_LAYERS, ("step with L2", "new weights"))),
+    "update": [((1_100_003, 1_000_001), "momentum"), ((1_100_003, 1_000_001), "adam")],
+    "count_right": [((10, 32801), "distinct"), ((10, 32801), "NaN")],
+}

@@ -93,6 +93,12 @@ class Bounded:
         value = x.value / y.value
         return self._rounded(value, (x.error + size(value) * y.error) / (size(y.value) - y.error))
 
+    def __rtruediv__(self, other: Any) -> Bounded:
+        return self._operand(other) / self
+
+    def __pow__(self, t: int) -> Bounded:
+        return self.apply(lambda x: x**t, lambda x: t * x ** (t - 1))
+
     def sum(self, axis: int | None = None, keepdims: bool = False) -> Bounded:
         """Return the sum, in whatever order: k terms are k - 1 additions."""
         total = np.sum(self.value, axis=axis, keepdims=keepdims)
@@ -108,6 +114,16 @@ class Bounded:
     def abs(self) -> Bounded:
         """Return |x|."""
         return Bounded(np.abs(self.value), self.error, self.u)
+
+    def sqrt(self) -> Bounded:
+        """Return the root, rounded correctly as IEEE 754 has it.
+
+        |sqrt(x') - sqrt(x)| = |x' - x| / (sqrt(x') + sqrt(x)).
+        """
+        value = np.sqrt(self.value)
+        least = size(value) + np.sqrt(np.maximum(size(self.value) - self.error, 0))
+        least = np.maximum(least, np.sqrt(self.error))  # it is never more than sqrt(|x' - x|) either
+        return self._rounded(value, np.divide(self.error, least, out=np.zeros_like(least), where=least > 0))
 
     def at_least(self, least: float) -> Bounded:
         """Return max(x, least)."""
@@ -155,16 +171,18 @@ def accumulated(a: Values, b: Values, alpha: float = 1.0, beta: float = 0.0, bef
     """Return alpha * a b + beta * before: a sum of k products and of what was there.
 
     Nothing is assumed about where alpha is multiplied in or when `before` is added. Each term meets at most k + 3
-    roundings: alpha's own, two products, k additions.
+    roundings: alpha's own, two products, k additions; factors of 1 round nothing.
     """
     u, k = unit_roundoff(a.dtype), a.shape[1]
     wide = wider(a.dtype) if a.shape[0] * k * b.shape[1] <= _CHEAP else np.float64
     value = alpha * (a.astype(wide) @ b.astype(wide))
     terms = abs(alpha) * (size(a) @ size(b))
-    if before is not None:
+    roundings = k + (0 if alpha == 1.0 and beta in (0.0, 1.0) else 2)
+    if before is not None and beta != 0.0:
+        roundings += 1
         value = value + beta * before.astype(wide)
         terms = terms + abs(beta) * size(before)
-    return Bounded(value, gamma(k + 3, u) * terms, u)
+    return Bounded(value, gamma(roundings, u) * terms, u)
 
 
 def gathered(x: Values, index: Values, scale: float, dtype: Any) -> Bounded:
@@ -288,6 +306,134 @@ def output_error(cost: str, activation: str, z: Values, a: Values, y: Values) ->
     return delta, Bounded(np.reshape(total.value, 1), np.reshape(total.error, 1), total.u)
 
 
+# -- Whole layers ----------------------------------------------------------------------------------------------
+
+
+def layer_forward(activation: str, w: Values, a: Values, b: Values) -> tuple[Bounded, Bounded]:
+    """Return z = w a + b, where the bias is a term like any other, whenever it is added, and f(z)."""
+    z = accumulated(w, a, 1.0, 1.0, b)
+    return z, ACTIVATIONS[activation](z)
+
+
+def layer_backward(activation: str, w: Values, delta: Values, z: Values, a: Values) -> Bounded:
+    """Return the product of w^T delta with f'."""
+    exact_z, exact_a = (exact(v, a.dtype) for v in (z, a))
+    return PULL_BACKS[activation](accumulated(w.T, delta), exact_z, exact_a)
+
+
+# -- Optimizers ------------------------------------------------------------------------------------------------
+
+#: So many numbers each remembers of a parameter.
+STATES = {"momentum": 1, "nesterov": 1, "adam": 2, "rmsprop": 1, "adagrad": 1}
+
+Stepped = tuple[Any, list[Any]]
+
+
+def constants(eta: float, t: int, number: Callable[[float], Any], sqrt: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return what the optimizers multiply with in step t, from 1; `number` decides how it is computed."""
+    mu, beta1, beta2, rho = (number(x) for x in (0.9, 0.9, 0.999, 0.99))
+    return {
+        "eta": number(eta),
+        "mu": mu,
+        "1 - beta1": 1 - beta1,
+        "beta2": beta2,
+        "1 - beta2": 1 - beta2,
+        "eta / (1 - beta1^t)": number(eta) / (1 - beta1**t),
+        "1 / sqrt(1 - beta2^t)": 1 / sqrt(1 - beta2**t),
+        "rho": rho,
+        "1 - rho": 1 - rho,
+        "epsilon": number(1e-8),
+        "epsilon of Adagrad": number(1e-10),
+    }
+
+
+def _momentum(w: Any, g: Any, v: list[Any], c: dict[str, Any], sqrt: Callable[[Any], Any]) -> Stepped:
+    velocity = v[0] * c["mu"] - g * c["eta"]
+    return w + velocity, [velocity]
+
+
+def _nesterov(w: Any, g: Any, v: list[Any], c: dict[str, Any], sqrt: Callable[[Any], Any]) -> Stepped:
+    velocity = v[0] * c["mu"] - g * c["eta"]
+    return w + (velocity * c["mu"] - g * c["eta"]), [velocity]
+
+
+def _adam(w: Any, g: Any, v: list[Any], c: dict[str, Any], sqrt: Callable[[Any], Any]) -> Stepped:
+    mean = v[0] + (g - v[0]) * c["1 - beta1"]
+    square = v[1] * c["beta2"] + g * g * c["1 - beta2"]
+    root = sqrt(square) * c["1 / sqrt(1 - beta2^t)"] + c["epsilon"]
+    return w - mean * c["eta / (1 - beta1^t)"] / root, [mean, square]
+
+
+def _rmsprop(w: Any, g: Any, v: list[Any], c: dict[str, Any], sqrt: Callable[[Any], Any]) -> Stepped:
+    square = v[0] * c["rho"] + g * g * c["1 - rho"]
+    return w - g * c["eta"] / (sqrt(square) + c["epsilon"]), [square]
+
+
+def _adagrad(w: Any, g: Any, v: list[Any], c: dict[str, Any], sqrt: Callable[[Any], Any]) -> Stepped:
+    square = v[0] + g * g
+    return w - g * c["eta"] / (sqrt(square) + c["epsilon of Adagrad"]), [square]
+
+
+#: One step by name: the new w and v from w, the gradient g, v and the constants. In gpunet's forms: Adam's average by
+#: a difference, its corrections in two factors, epsilon outside the roots.
+OPTIMIZERS: dict[str, Callable[..., Stepped]] = {
+    "momentum": _momentum,
+    "nesterov": _nesterov,
+    "adam": _adam,
+    "rmsprop": _rmsprop,
+    "adagrad": _adagrad,
+}
+
+
+def updated(
+    optimizer: str, eta: float, w: Values, gradients: Sequence[Values], penalty: float, n_weights: int
+) -> tuple[Bounded, list[Bounded]]:
+    """Return w and v after a step for each of the gradients, v being 0 at first.
+
+    The constants are computed in float64 on the host, whatever the dtype is that they are then rounded to.
+    """
+    dtype = w.dtype
+    penalties = np.where(np.arange(len(w)) < n_weights, penalty, 0.0)
+    factor = exact(penalties, dtype)
+    now, v = exact(w, dtype), [exact(np.zeros_like(w), dtype) for _ in range(STATES[optimizer])]
+    for t, gradient in enumerate(gradients, start=1):
+        on_host = constants(eta, t, lambda x: exact(np.array(x), "float64"), Bounded.sqrt)
+        c = {name: _brought_to(dtype, x) for name, x in on_host.items()}
+        g = exact(gradient, dtype)
+        penalised = g + now * factor
+        # Where there is no penalty nothing is added, and nothing rounded.
+        error = np.where(penalties > 0, penalised.error, g.error)
+        now, v = OPTIMIZERS[optimizer](now, Bounded(penalised.value, error, g.u), v, c, Bounded.sqrt)
+    return now, v
+
+
+def _brought_to(dtype: Any, x: Bounded) -> Bounded:
+    """Return a number of the host's as `dtype` holds it."""
+    u = unit_roundoff(dtype)
+    return Bounded(x.value.astype(wider(dtype)), x.error + (u * size(x.value) if u > x.u else 0.0), u)
+
+
+# -- Counting --------------------------------------------------------------------------------------------------
+
+
+def right(a: Values, classes: Values) -> int:
+    """Return in how many columns the largest entry is that of its class: the first NaN, else the first largest."""
+    if len(a) == 1:
+        return int(np.sum((a[0] > 0.5) == (classes == 1)))
+    count = 0
+    for column, label in zip(a.T, classes, strict=True):
+        candidates = np.flatnonzero(np.isnan(column))
+        if not len(candidates):
+            candidates = np.flatnonzero(column == column.max())
+        count += int(candidates[0] == label)
+    return count
+
+
+def counted(count: int) -> Bounded:
+    """Return a whole number with less than 1/2 of tolerance: whatever is not that number is off."""
+    return Bounded(np.array([float(count)]), np.array([0.2]), unit_roundoff("float64"))
+
+
 # -- Training --------------------------------------------------------------------------------------------------
 
 
@@ -306,6 +452,8 @@ class Task:
     weights: Sequence[Values]
     biases: Sequence[Values]
     batches: Sequence[Values]
+    optimizer: str = "sgd"
+    l2: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -364,7 +512,7 @@ _PLAIN_PRIME: dict[str, Callable[[Values], Values]] = {
 
 
 def train(task: Task, dtype: Any, disturbance: Disturbance | None = None) -> Iterator[list[Values]]:
-    """Train in `dtype` and give after each step b^1, w^1, b^2, w^2, ..., which later steps change.
+    """Train in `dtype` and give after each step b^1, w^1, b^2, w^2, ...
 
     The four equations in matrix form, without a backend.
     """
@@ -372,6 +520,7 @@ def train(task: Task, dtype: Any, disturbance: Disturbance | None = None) -> Ite
     distort = disturbance.activation if disturbance else np.asarray
     w, b = ([v.astype(dtype) for v in values] for values in (task.weights, task.biases))
     scale = np.asarray(task.input_scale).astype(dtype)
+    descent = _Descent(task, dtype)
     for batch in task.batches:
         y = task.Y[batch].T.astype(dtype)
         a = [task.X[batch].T.astype(dtype) * scale]
@@ -380,14 +529,50 @@ def train(task: Task, dtype: Any, disturbance: Disturbance | None = None) -> Ite
         delta = a[-1] - y
         if (task.cost, task.activations[-1]) not in MATCHED:
             delta = delta * _PLAIN_PRIME[task.activations[-1]](a[-1])
-        rate = np.asarray(task.eta / len(batch)).astype(dtype)
+        nabla_b: list[Values] = []
+        nabla_w: list[Values] = []
         for l in range(len(w) - 1, -1, -1):
-            nabla_b, nabla_w = delta.sum(axis=1, keepdims=True), product(delta, a[l].T)
+            nabla_b.insert(0, delta.sum(axis=1, keepdims=True))
+            nabla_w.insert(0, product(delta, a[l].T))
             if l:
                 delta = product(w[l].T, delta) * _PLAIN_PRIME[task.activations[l - 1]](a[l])
-            b[l] -= rate * nabla_b
-            w[l] -= rate * nabla_w
+        b, w = descent.step(b, nabla_b, w, nabla_w, len(batch))
         yield [v for pair in zip(b, w, strict=True) for v in pair]
+
+
+class _Descent:
+    """The steps of a training in `dtype`: equations (93) and (94) for plain gradient descent, else an optimizer's."""
+
+    def __init__(self, task: Task, dtype: Any) -> None:
+        self._task, self._dtype = task, dtype
+        self._penalty = task.l2 / len(task.X)
+        self._states: list[list[Any]] = [
+            [np.zeros(v.shape, dtype)] * STATES.get(task.optimizer, 0) for v in (*task.biases, *task.weights)
+        ]
+        self._t = 0
+
+    def step(
+        self, b: list[Values], nabla_b: list[Values], w: list[Values], nabla_w: list[Values], m: int
+    ) -> tuple[list[Values], list[Values]]:
+        """Return the new b and w; the gradients are sums over m examples."""
+        self._t += 1
+        task, number = self._task, self._number
+        if task.optimizer == "sgd":
+            rate, kept = number(task.eta / m), number(1 - task.eta * self._penalty)
+            new_b = [v - rate * g for v, g in zip(b, nabla_b, strict=True)]
+            return new_b, [kept * v - rate * g for v, g in zip(w, nabla_w, strict=True)]
+        on_host = constants(task.eta, self._t, np.promote_types(self._dtype, np.float64).type, np.sqrt)
+        c = {name: x.astype(self._dtype) for name, x in on_host.items()}
+        share, penalty = number(1 / m), number(self._penalty)
+        gradients = [share * g for g in nabla_b]
+        gradients += [share * g + penalty * v for v, g in zip(w, nabla_w, strict=True)]
+        now = [*b, *w]
+        for i, g in enumerate(gradients):
+            now[i], self._states[i] = OPTIMIZERS[task.optimizer](now[i], g, self._states[i], c, np.sqrt)
+        return now[: len(b)], now[len(b) :]
+
+    def _number(self, x: float) -> Any:
+        return np.asarray(x).astype(self._dtype)
 
 
 def deviation(parameters: Sequence[Values], reference: Sequence[Values]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -53,7 +54,7 @@ class CompiledSteps:
         constants = [value for value in self.recipe.optimizer.settings().values() if not isinstance(value, bool)]
         return [self.recipe.eta, *constants, *([self._taken] if self.recipe.optimizer.name == "adam" else [])]
 
-    def take(self, X: Array, Y: Array, index: Array, threads: int, until: float) -> int:
+    def take(self, X: Array, Y: Array, index: Array, threads: int, until: float = math.inf) -> int:
         recipe = self.recipe
         self._cost += self._engine.steps(
             X,

@@ -8,8 +8,7 @@ from backends import fake_cupy
 from oracles import cases
 
 import gpunet
-from gpunet.training import sgd as sgd_module
-from gpunet.training.sgd import MiniBatchSGD
+from gpunet.training.steps import Recipe, VerbSteps
 
 SIZES = [6, 5, 4, 3]
 REPLAYABLE = [
@@ -27,7 +26,7 @@ OPTIMIZERS = ["sgd", "momentum", "adam"]
 
 @pytest.fixture(autouse=True)
 def _few_steps_a_launch(monkeypatch):
-    monkeypatch.setattr(sgd_module, "_REPLAYED", 4)
+    monkeypatch.setattr("gpunet.training.steps.REPLAYED", 4)
 
 
 def data(n=43):
@@ -39,7 +38,7 @@ def trained(case, device="cuda", epochs=3, **options):
     """Train with 14 steps of 3 examples and a ragged one: three launches of 4 steps, and 3 steps one by one."""
     X, y = data()
     net = case.network(sizes=SIZES, device=device, dtype="float32", seed=5, input_scale=1 / 255)
-    net.fit(X, y, epochs=epochs, batch_size=3, eta=0.1, **options)
+    net.fit(X, y, epochs=epochs, batch_size=3, eta=0.1, engine="verbs", **options)
     return net
 
 
@@ -153,8 +152,8 @@ def test_the_same_bits_on_a_real_card(monkeypatch, case, optimizer):
         np.testing.assert_array_equal(a, b)
 
 
-def test_steps_taken_by_hand_and_by_epoch_number_the_same(fake):
-    """Adam's corrections depend on the step's number, which goes on from epoch to epoch."""
+def test_replayed_steps_and_single_ones_are_numbered_through(fake):
+    """Adam's corrections depend on the step's number."""
     X, y = data(36)
     results = []
     for device in ("cuda", "cpu"):
@@ -163,10 +162,9 @@ def test_steps_taken_by_hand_and_by_epoch_number_the_same(fake):
         with ops.active():
             Y = ops.asarray(np.eye(3, dtype=np.uint8)[y])
             adam = gpunet.optimizers.get("adam")
-            sgd = MiniBatchSGD(net._model, ops.asarray(X), Y, 3, 0.1, np.random.default_rng(0), adam)
-            sgd.run_epoch()
-            sgd.step(ops.asarray(np.arange(3)))
-            sgd.run_epoch()
+            steps, x = VerbSteps(Recipe(net._model, 3, 0.1, adam, 0.0)), ops.asarray(X)
+            for rows in (range(12), range(12), range(3), range(20, 32)):
+                steps.take(x, Y, ops.asarray(np.array(rows)), threads=1)
         results.append(parameters(net))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())

@@ -13,12 +13,17 @@ from gpunet.backends.numpy import NumPyBackend
 CLASSES = (ArrayAPIBackend, InPlaceBackend, NumPyBackend, CuPyBackend)
 HELPERS = {"gemm", "take_rows"}  # what NumPy and CuPy each bring to their common verbs
 VERBS = {name for name, value in vars(Backend).items() if not name.startswith("_") and callable(value)}
-CONCRETE = {"active", "new_total", "threads"}
+#: Verbs that the base class makes of the others, and what a device may leave as it is there.
+MADE_OF_OTHERS = {"layer_forward", "layer_backward", "layer_gradient", "new_total"}
+DEFAULTS = {"active", "threads", "capture", "compiled", "stage", "holds"}
+#: What a backend says of itself besides, and its type.
+ATTRIBUTES = {"name": str, "device": str, "total_slots": int, "replays": bool, "most_threads": int}
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 
 
-def test_every_verb_is_abstract_but_three():
-    assert Backend.__abstractmethods__ == VERBS - CONCRETE
+def test_every_verb_is_abstract_but_those_with_a_default():
+    assert Backend.__abstractmethods__ == VERBS - MADE_OF_OTHERS - DEFAULTS
+    assert VERBS >= MADE_OF_OTHERS | DEFAULTS
     assert len(VERBS) >= 12
 
 
@@ -52,3 +57,25 @@ def test_instances_say_what_they_are(backend):
     assert backend.device in backend.name
     assert backend.name in repr(backend)
     assert hasattr(backend.xp, "exp")
+    for attribute, kind in ATTRIBUTES.items():
+        assert type(getattr(backend, attribute)) is kind, attribute
+    assert backend.total_slots >= 1
+    with backend.active():
+        assert tuple(backend.new_total().shape) == (backend.total_slots,)
+
+
+def test_attributes_are_those_that_the_base_class_declares():
+    declared = set(Backend.__annotations__) | {
+        name for name, value in vars(Backend).items() if not name.startswith("_") and not callable(value)
+    }
+    assert declared - {"xp"} == set(ATTRIBUTES)
+    # A class that sets one sets nothing that the algorithm does not know.
+    for cls in CLASSES:
+        own = {name for name, value in vars(cls).items() if not name.startswith("_") and not callable(value)}
+        assert own <= set(ATTRIBUTES)
+
+
+def test_what_replays_can_capture():
+    """`replays` promises a `capture` of its own; without it the one of the base class stays."""
+    for cls in CLASSES:
+        assert cls.replays == (cls.capture is not Backend.capture), cls.__name__

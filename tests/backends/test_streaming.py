@@ -65,7 +65,7 @@ def test_the_same_bits_as_resident(fake, monkeypatch):
 
 @pytest.mark.usefixtures("_holds_nothing")
 def test_streamed_steps_are_replayed_too(fake, monkeypatch):
-    monkeypatch.setattr("gpunet.training.sgd._REPLAYED", 2)
+    monkeypatch.setattr("gpunet.training.steps.REPLAYED", 2)
     streamed = trained("cuda")
     assert streamed.history.engine == "2 steps a launch"
     assert fake.graph_launches > 0

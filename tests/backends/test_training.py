@@ -9,8 +9,9 @@ from backends import fake_cupy
 from oracles import cases
 
 import gpunet
+from gpunet import optimizers
 from gpunet.backends import select
-from gpunet.training.sgd import MiniBatchSGD
+from gpunet.training.steps import Recipe, VerbSteps
 
 RELATIVE = {"float32": 1e-4, "float64": 1e-10}
 SIZES = [6, 5, 4, 3]
@@ -236,36 +237,36 @@ def test_weights_that_do_not_fit_change_nothing(backend, bad):
 
 
 @pytest.fixture
-def sgd_on():
-    """Make what `fit` trains with, the data on the device and everything ready for a step."""
+def step_on():
+    """Make a function that takes steps on some rows as `fit` does by the verbs, with the data on the device."""
 
-    def make(net, X, y, batch_size):
+    def make(net, X, y, batch_size, optimizer="sgd"):
         ops = net._model.ops
         with ops.active():
-            Y = ops.asarray(np.eye(net.sizes[-1], dtype=np.uint8)[y])
-            rng = np.random.default_rng(0)
-            return MiniBatchSGD(net._model, ops.asarray(X), Y, batch_size, 0.3, rng)
+            X, Y = ops.asarray(X), ops.asarray(np.eye(net.sizes[-1], dtype=np.uint8)[y])
+            steps = VerbSteps(Recipe(net._model, batch_size, 0.3, optimizers.get(optimizer), 0.01))
+        return lambda index: steps.take(X, Y, index, threads=1)
 
     return make
 
 
 @each_training
 @each_dtype
-def test_a_step_reads_nothing_back(fake, sgd_on, case, dtype):
+def test_a_step_reads_nothing_back(fake, step_on, case, dtype):
     net = network(case, "cuda:1", dtype, input_scale=1 / 255)
     X, y = images()
-    sgd = sgd_on(net, X, y, 10)
+    step = step_on(net, X, y, 10)
     before = net.weights[0]
     ops = net._model.ops
     with ops.active():
         order = ops.asarray(np.arange(43))
         with fake_cupy.no_host_sync():
             for start in range(0, 43, 10):
-                sgd.step(order[start : start + 10])
+                step(order[start : start + 10])
     assert (net.weights[0] != before).any()
 
 
-def test_an_epoch_crosses_a_fixed_number_of_times(fake, sgd_on):
+def test_an_epoch_crosses_a_fixed_number_of_times(fake, step_on):
     """Per epoch the order goes in, the cost and the finite check come out: nothing per step."""
     X, y = images()
     crossings = {}
@@ -278,29 +279,29 @@ def test_an_epoch_crosses_a_fixed_number_of_times(fake, sgd_on):
     assert len(set(crossings.values())) == 1, crossings
 
 
-def test_a_step_allocates_a_fixed_number_of_small_arrays(fake, sgd_on):
+def test_a_step_allocates_a_fixed_number_of_small_arrays(fake, step_on):
     """A step of sigmoid layers writes into what is there; only the cost's sum is new memory."""
     net = network(TRAININGS[0], "cuda", input_scale=1 / 255)
     X, y = images()
-    sgd = sgd_on(net, X, y, 43)
+    step = step_on(net, X, y, 43)
     index = net._model.ops.asarray(np.arange(43))
-    sgd.step(index)
+    step(index)
     before, fake.memory = fake.allocations, 1000  # one (n, m) float64 matrix has at least 43 * 3 * 8 = 1032
-    sgd.step(index)
+    step(index)
     assert fake.allocations - before <= 4
 
 
 @pytest.mark.parametrize("cost", ["quadratic", "cross-entropy"])
-def test_a_step_on_the_cpu_allocates_no_matrix(sgd_on, cost):
+def test_a_step_on_the_cpu_allocates_no_matrix(step_on, cost):
     """SciPy's BLAS must get layouts that it takes and updates in place, never a copy of them."""
     net = gpunet.Network([300, 200, 2], cost=cost, device=select("cpu"), seed=0)
     rng = np.random.default_rng(0)
-    sgd = sgd_on(net, rng.random((1024, 300), dtype=np.float32), np.arange(1024) % 2, 512)
+    step = step_on(net, rng.random((1024, 300), dtype=np.float32), np.arange(1024) % 2, 512)
     order = np.arange(1024)
-    sgd.step(order[:512])  # makes the buffers
+    step(order[:512])  # makes the buffers
     tracemalloc.start()
     try:
-        sgd.step(order[512:])
+        step(order[512:])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

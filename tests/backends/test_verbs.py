@@ -1,12 +1,16 @@
 """Each verb on each backend, against plain NumPy in float64."""
 
+import contextlib
+
 import numpy as np
 import pytest
+from backends import fake_cupy
+from backends.conftest import open_backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpunet
-from gpunet import activations, costs
+from gpunet import activations, costs, optimizers
 
 ODD = (1, 31, 33, 257)
 RELATIVE = {"float32": 2e-5, "float64": 1e-13}
@@ -353,6 +357,266 @@ def test_outer_batch(backend, dtype, j, k, m, order, seed):
     assert result is out
     delta, a = wide(delta, a)
     check(backend, out, np.array([np.outer(delta[:, i], a[:, i]) for i in range(m)]), dtype, scale=16)
+
+
+# -- Whole layers -------------------------------------------------------------------------------------------------
+
+
+@each_dtype
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+@few
+@given(n=sizes, k=sizes, m=st.integers(1, 40), in_place=st.booleans(), seed=st.integers(0, 99))
+def test_layer_forward(backend, dtype, name, n, k, m, in_place, seed):
+    rng = np.random.default_rng(seed)
+    w, a, b = (
+        matrix(rng, (n, k), dtype) / np.sqrt(k).astype(dtype),
+        *(matrix(rng, s, dtype) for s in ((k, m), (n, 1))),
+    )
+    device_w, device_a, device_b = to_device(backend, w), to_device(backend, a, "F"), to_device(backend, b)
+    z = fresh(backend, (n, m), dtype, "F")
+    out = z if in_place else fresh(backend, (n, m), dtype, "F")
+    with backend.active():
+        result = backend.layer_forward(device_w, device_a, device_b, ACTIVATIONS[name], z=z, out=out)
+    assert result is out
+    for device, values in ((device_w, w), (device_a, a), (device_b, b)):
+        check(backend, device, values, dtype)
+    w, a, b = wide(w, a, b)
+    check(backend, out, reference_activation(name, w @ a + b), dtype, scale=8)
+    if not in_place:
+        check(backend, z, w @ a + b, dtype, scale=8)
+
+
+@each_dtype
+@pytest.mark.parametrize("name", list(ACTIVATIONS))
+@few
+@given(n=sizes, k=sizes, m=st.integers(1, 40), seed=st.integers(0, 99))
+def test_layer_backward(backend, dtype, name, n, k, m, seed):
+    """w (n, k) and delta (n, m) are those of the following layer, z, a and out (k, m) this one's."""
+    rng = np.random.default_rng(seed)
+    w, delta, z = (matrix(rng, shape, dtype) for shape in ((n, k), (n, m), (k, m)))
+    a = reference_activation(name, z.astype(float)).astype(dtype)
+    device_w, f = to_device(backend, w), ACTIVATIONS[name]
+    device_delta, device_z, device_a = (to_device(backend, v, "F") for v in (delta, z, a))
+    out = fresh(backend, (k, m), dtype, "F")
+    with backend.active():
+        s = device_z if f.needs_z else device_a  # as the algorithm has it
+        result = backend.layer_backward(device_w, device_delta, f, s, device_a, out=out)
+    assert result is out
+    for device, values in ((device_w, w), (device_delta, delta), (device_z, z), (device_a, a)):
+        check(backend, device, values, dtype)
+    w, delta, z = wide(w, delta, z)
+    check(backend, out, reference_pull_back(name, w.T @ delta, z), dtype, scale=8 * n)
+
+
+@each_dtype
+@few
+@given(
+    j=sizes, k=sizes, m=st.integers(1, 70), alpha=scalars, beta_b=scalars, beta_w=scalars, seed=st.integers(0, 99),
+)  # fmt: skip
+def test_layer_gradient(backend, dtype, j, k, m, alpha, beta_b, beta_w, seed):
+    rng = np.random.default_rng(seed)
+    delta, a = matrix(rng, (j, m), dtype), matrix(rng, (k, m), dtype)
+    before_b, before_w = matrix(rng, (j, 1), dtype), matrix(rng, (j, k), dtype)
+    for before, beta in ((before_b, beta_b), (before_w, beta_w)):
+        if beta == 0:
+            before[:] = np.nan  # fresh memory
+    nabla_b, nabla_w = to_device(backend, before_b), to_device(backend, before_w)
+    device_delta, device_a = to_device(backend, delta, "F"), to_device(backend, a, "F")
+    with backend.active():
+        backend.layer_gradient(device_delta, device_a, nabla_b, nabla_w, alpha=alpha, beta_b=beta_b, beta_w=beta_w)
+    check(backend, device_delta, delta, dtype)
+    check(backend, device_a, a, dtype)
+    delta, a, before_b, before_w = wide(delta, a, before_b, before_w)
+    wanted_b = alpha * delta.sum(axis=1, keepdims=True) + (beta_b * before_b if beta_b else 0)
+    check(backend, nabla_b, wanted_b, dtype, scale=4 * m)
+    check(backend, nabla_w, alpha * delta @ a.T + (beta_w * before_w if beta_w else 0), dtype, scale=16 * m)
+
+
+@each_dtype
+def test_a_layers_gradient_overwrites_by_default(backend, dtype):
+    delta, a = np.arange(6.0).reshape(2, 3).astype(dtype), np.ones((4, 3), dtype=dtype)
+    nabla_b, nabla_w = fresh(backend, (2, 1), dtype), fresh(backend, (2, 4), dtype)
+    with backend.active():
+        backend.layer_gradient(to_device(backend, delta, "F"), to_device(backend, a, "F"), nabla_b, nabla_w)
+    check(backend, nabla_b, [[3], [12]], dtype)
+    check(backend, nabla_w, [[3] * 4, [12] * 4], dtype)
+
+
+# -- A step of an optimizer ---------------------------------------------------------------------------------------
+
+
+def reference_update(name, w, g, v, t, eta):
+    """One step of the built-in optimizers with their default constants, as their papers have them."""
+    if name in ("momentum", "nesterov"):
+        v = [0.9 * v[0] - eta * g]
+        return w + (v[0] if name == "momentum" else 0.9 * v[0] - eta * g), v
+    if name == "adam":
+        m, s = 0.9 * v[0] + 0.1 * g, 0.999 * v[1] + 0.001 * g**2
+        m_hat, s_hat = m / (1 - 0.9**t), s / (1 - 0.999**t)
+        return w - eta * m_hat / (np.sqrt(s_hat) + 1e-8), [m, s]
+    if name == "rmsprop":
+        s = 0.99 * v[0] + 0.01 * g**2
+        return w - eta * g / (np.sqrt(s) + 1e-8), [s]
+    s = v[0] + g**2
+    return w - eta * g / (np.sqrt(s) + 1e-10), [s]
+
+
+WITH_STATES = [name for name, optimizer in optimizers.BUILT_IN.items() if optimizer.states]
+
+
+@each_dtype
+@pytest.mark.parametrize("name", WITH_STATES)
+@few
+@given(
+    p=sizes | st.sampled_from([1023, 8191, 8192, 8193, 20000]), share=st.sampled_from([0.0, 0.3, 0.99, 1.0]),
+    penalty=st.sampled_from([0.0, 0.1, 2.0]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_update(backend, dtype, name, p, share, penalty, seed):
+    """Three steps on p parameters, the first ones of which are weights."""
+    rng = np.random.default_rng(seed)
+    optimizer, n_weights, eta = optimizers.get(name), round(share * p), 0.05
+    w = matrix(rng, p, dtype)
+    # Away from 0, where a step of Adam's kind jumps: its sign is that of what the penalty leaves of the gradient.
+    gradients = [np.copysign(np.abs(matrix(rng, p, dtype)) + dtype_of(dtype, 0.1), w) for _ in range(3)]
+    v, wanted = [np.zeros(p) for _ in range(optimizer.states)], w.astype(float)
+    device_w = to_device(backend, w)
+    states = to_device(backend, np.zeros((optimizer.states, p), dtype=dtype))
+    with backend.active():
+        c = backend.asarray(optimizer.coefficients(eta, np.array([1, 2, 3])), dtype)
+        for t, g in enumerate(gradients, start=1):
+            device_g = to_device(backend, g)
+            assert (
+                backend.update(optimizer, device_w, device_g, states, c[t - 1, ...], penalty, n_weights) is device_w
+            )
+            penalised = g + penalty * np.where(np.arange(p) < n_weights, wanted, 0.0)
+            wanted, v = reference_update(name, wanted, penalised, v, t, eta)
+    # Shares such as 1 - 0.999 have lost digits when they are rounded to the dtype.
+    check(backend, device_w, wanted, dtype, scale=1)
+    check(backend, states, np.array(v), dtype, scale=np.abs(v).max())
+
+
+def dtype_of(dtype, x):
+    return np.dtype(dtype).type(x)
+
+
+@each_dtype
+def test_update_changes_views_of_one_buffer_and_nothing_beside_them(backend, dtype):
+    with backend.active():
+        flat = to_device(backend, np.full(12, 7.0, dtype=dtype))
+        w, nabla, states = flat[2:10], to_device(backend, np.ones(8, dtype=dtype)), fresh(backend, (1, 8), dtype)
+        states[...] = 0.0
+        optimizer = optimizers.get("momentum")
+        c = backend.asarray(optimizer.coefficients(0.5, np.array([1])), dtype)[0, ...]
+        backend.update(optimizer, w, nabla, states, c, 1.0, 3)
+    check(backend, flat, [7] * 2 + [7 - 0.5 * 8] * 3 + [6.5] * 5 + [7] * 2, dtype)
+    check(backend, states, [[-4.0] * 3 + [-0.5] * 5], dtype)
+
+
+# -- How many are right -------------------------------------------------------------------------------------------
+
+
+def reference_count(a, classes):
+    """By the definition, column by column."""
+    count = 0
+    for column, label in zip(a.T.tolist(), classes.tolist(), strict=True):
+        best = 0
+        for i, x in enumerate(column):
+            if not np.isnan(column[best]) and (np.isnan(x) or x > column[best]):
+                best = i
+        count += (label == 1) == (column[0] > 0.5) if len(column) == 1 else label == best
+    return count
+
+
+@each_dtype
+@pytest.mark.parametrize("entries", ["distinct", "equal", "NaN", "all NaN", "negative"])
+@few
+@given(n=sizes, m=sizes, order=orders, start=st.integers(0, 2**40), seed=st.integers(0, 99))
+def test_count_right(backend, dtype, entries, n, m, order, start, seed):
+    rng = np.random.default_rng(seed)
+    a = matrix(rng, (n, m), dtype)
+    if entries in ("equal", "NaN"):
+        a = rng.choice([-np.inf, -0.0, 0.0, 0.5, 1.0, np.inf], (n, m)).astype(dtype)
+    if entries == "NaN":
+        a[rng.random((n, m)) < 0.2] = np.nan
+    if entries == "all NaN":
+        a[:] = np.nan
+    if entries == "negative":
+        a = -np.abs(a) - 1
+    found = (a[0] > 0.5).astype(np.int64) if n == 1 else a.argmax(axis=0)
+    classes = np.where(rng.random(m) < 0.5, found, rng.integers(0, max(n, 2), m))
+    total, device_a, device_classes = (to_device(backend, np.array([start])), to_device(backend, a, order),
+                                       to_device(backend, classes))  # fmt: skip
+    with backend.active():
+        assert backend.count_right(device_a, device_classes, total) is total
+        got = backend.to_numpy(total)
+    assert got.dtype == np.int64
+    assert got.tolist() == [start + reference_count(a, classes)]
+
+
+def test_ties_and_nan_and_a_half(backend):
+    """The first of equal entries, the first NaN, and of a single row what exceeds 1/2."""
+    nan = np.nan
+    a = np.array([[1, 2, 0.0, 5, nan], [1, 2, -0.0, nan, 1], [0, 3, -1, nan, nan]], dtype="float32")
+    cases = [(a, [0, 2, 0, 1, 0], 5), (a, [1, 0, 1, 2, 2], 0)]
+    half = np.array([[0.5, np.nextafter(np.float32(0.5), np.float32(1)), nan, -1]], dtype="float32")
+    cases += [(half, [0, 1, 0, 0], 4), (half, [1, 0, 1, 1], 0)]
+    for values, classes, wanted in cases:
+        total = to_device(backend, np.array([0]))
+        with backend.active():
+            backend.count_right(to_device(backend, values, "F"), to_device(backend, np.array(classes)), total)
+            assert backend.to_numpy(total).tolist() == [wanted]
+
+
+# What the algorithm calls in every step reads nothing from the device: `float(x)` and the like would make it wait.
+
+
+@pytest.fixture(params=["strict", "fake_cupy"])
+def watched(request, monkeypatch):
+    """A backend and a context in which reading from the device is an error."""
+    ops = open_backend(request.param, request)
+    if request.param == "fake_cupy":
+        return ops, fake_cupy.no_host_sync
+
+    @contextlib.contextmanager
+    def no_reading():
+        def refused(self, *args, **kwargs):
+            raise AssertionError("the host reads from the device")
+
+        with monkeypatch.context() as patch:
+            for name in ("__float__", "__int__", "__bool__", "__index__", "__complex__", "__array__", "__dlpack__"):
+                if hasattr(ops._array_type, name):
+                    patch.setattr(ops._array_type, name, refused)
+            yield
+
+    return ops, no_reading
+
+
+@pytest.mark.parametrize("name", WITH_STATES)
+def test_update_reads_nothing_from_the_device(watched, name):
+    ops, no_reading = watched
+    optimizer = optimizers.get(name)
+    w, nabla = (to_device(ops, np.ones(300, dtype="float32")) for _ in range(2))
+    states = to_device(ops, np.zeros((optimizer.states, 300), dtype="float32"))
+    with ops.active():
+        c = ops.asarray(optimizer.coefficients(0.1, np.array([1])), "float32")
+        with no_reading():
+            ops.update(optimizer, w, nabla, states, c[0, ...], 0.1, 200)
+
+
+@pytest.mark.parametrize("n", [1, 10])
+def test_count_right_reads_nothing_from_the_device(watched, n):
+    ops, no_reading = watched
+    a, classes = to_device(ops, np.ones((n, 33), dtype="float32"), "F"), to_device(ops, np.zeros(33, dtype=np.int64))
+    total = to_device(ops, np.array([0]))
+    with ops.active(), no_reading():
+        ops.count_right(a, classes, total)
+
+
+def test_the_watch_sees_who_reads(watched):
+    ops, no_reading = watched
+    x = to_device(ops, np.ones(1))
+    with ops.active(), pytest.raises(AssertionError, match="device"), no_reading():
+        float(x[0])
 
 
 # -- The mini-batch -----------------------------------------------------------------------------------------------

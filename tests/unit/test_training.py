@@ -47,22 +47,22 @@ def test_an_error_in_on_epoch_keeps_that_epoch(blobs, error, epoch):
 @pytest.mark.parametrize("steps", [0, 7, 15, 29, 31])
 def test_an_error_in_the_middle_of_an_epoch_keeps_the_last_whole_one(blobs, error, steps, monkeypatch):
     """150 examples in batches of 10 are 15 steps an epoch."""
-    from gpunet.training.sgd import MiniBatchSGD
+    from gpunet.training.steps import VerbSteps
 
-    step, done = MiniBatchSGD._step, []
+    step, done = VerbSteps._step, []
 
-    def interrupted(sgd, index, c):
-        step(sgd, index, c)
+    def interrupted(steps, X, Y, index, c):
+        step(steps, X, Y, index, c)
         done.append(len(index))
         if len(done) > steps:
             raise error("stop")
 
     net = small()
     with monkeypatch.context() as patch:
-        patch.setattr(MiniBatchSGD, "_step", interrupted)
+        patch.setattr(VerbSteps, "_step", interrupted)
         with pytest.raises(error, match="stop"):
-            net.fit(*blobs, epochs=9)
-    assert np.array_equal(parameters(net), after(steps // 15, blobs))
+            net.fit(*blobs, epochs=9, engine="verbs")
+    assert np.array_equal(parameters(net), after(steps // 15, blobs, engine="verbs"))
 
 
 def test_an_interrupt_within_the_validation_keeps_the_last_epoch_that_was_reported(blobs, monkeypatch):
