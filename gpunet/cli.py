@@ -29,6 +29,7 @@ from gpunet.datasets import Dataset
 from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
 from gpunet.network import Network
 from gpunet.parity import compare
+from gpunet.training.history import Epoch
 from gpunet.training.metrics import to_classes
 from gpunet.training.sgd import ENGINES
 from gpunet.version import __version__
@@ -137,7 +138,13 @@ def train(
     path = None if output is None else output.expanduser()
     _check_writable(path, network, dataset_files=[p for p in (data, test) if p is not None])
 
-    report = reports.choose(as_json)
+    report, told = reports.choose(as_json), 0
+
+    def tell(epoch: Epoch) -> None:
+        nonlocal told
+        report.epoch(epoch)
+        told += 1
+
     started = time.perf_counter()
     with report, _first_interrupt_only():
         try:
@@ -171,10 +178,12 @@ def train(
                 l2=l2,
                 engine=engine,
                 validation_data=(dataset.X_test, dataset.y_test),
-                on_epoch=report.epoch,
+                on_epoch=tell,
                 on_progress=report.progress,
             )
         except (KeyboardInterrupt, DivergenceError, DeviceError, OSError) as error:
+            for epoch in network.history.epochs[told:] if network.history else ():
+                report.epoch(epoch)  # it was interrupted between the epoch's end and its report
             kept = _save_what_is_done(network, path)
             if not isinstance(error, KeyboardInterrupt):
                 if kept:

@@ -464,7 +464,7 @@ def compare_training(
 ) -> Training:
     """Train on both backends from the same parameters on the same mini-batches, and compare after each step.
 
-    `compiled` says which of the two trains by its compiled engine; `wanted` is the task's calibration, if it is known.
+    `compiled` says which of the two trains by its compiled engine; `wanted` is the task's calibration, if known.
     """
     wanted = wanted or calibrate(task, dtype)
     run, note = _trained(device, task, dtype, compiled[0])

@@ -95,7 +95,7 @@ class MiniBatchSGD:
         """Take some steps on the first of these rows; return the number of examples."""
         m, chunk = self.recipe.batch_size, self._chooser.next()
         started = time.perf_counter()
-        rows = index[: (self._steps.at_once or chunk.steps) * m]
+        rows = index[: min((self._steps.at_once or chunk.steps) * m, index.shape[0])]
         examples = self._steps.take(X, Y, rows, chunk.threads, started + chunk.seconds)
         self._chooser.record(examples / m, time.perf_counter() - started)
         return examples

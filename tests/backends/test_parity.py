@@ -21,13 +21,10 @@ from gpunet.errors import DeviceError, InputError
 
 #: An error that no rounding explains: in float32 what the tolerances are made to find, in float64 as far above u.
 SMALL = {"float32": 1e-4, "float64": 1e-11}
-<<<<<<< HEAD
-HOUSEKEEPING = {"active", "threads", "asarray", "to_numpy", "is_native", "empty", "new_total", "copy"}
-=======
 HOUSEKEEPING = {
     "active", "asarray", "to_numpy", "is_native", "empty", "new_total", "copy", "capture", "stage", "holds",
+    "threads", "compiled",
 }  # fmt: skip
->>>>>>> parity
 VERBS = {name for name, value in vars(Backend).items() if inspect.isfunction(value) and name[0] != "_"} - HOUSEKEEPING
 #: By verb, those that the NumPy backend makes of it: what is wrong in the one shows in the others.
 PARTS = {

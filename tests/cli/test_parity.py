@@ -6,10 +6,12 @@ import sys
 import pytest
 
 from gpunet import cli, parity, parity_cases
+from gpunet.backends.compiled import why_not_compiled
 from gpunet.backends.numpy import NumPyBackend
 
 VERBS = tuple(parity_cases.SMALL)
-TRAININGS = len(parity.tasks(1))
+#: Once by the verbs, and once more by the compiled engine, where there is one.
+TRAININGS = len(parity.tasks(1)) * (1 if why_not_compiled() else 2)
 
 
 @pytest.fixture(autouse=True)
