@@ -11,14 +11,32 @@ struct GroupBits {
     }
 };
 
-// Set the mask of one example's n inputs; return the number of groups that are not all zero.
+// The bits that any of the words has.
+INLINE uint32_t any_of(VectorOf<uint32_t, VECTOR_BYTES / 4>::type words) {
+#if VECTOR_BYTES >= 64
+    const VectorOf<uint64_t, 4>::type *halves = (const VectorOf<uint64_t, 4>::type *)&words;
+    const VectorOf<uint64_t, 4>::type half = halves[0] | halves[1];
+#elif VECTOR_BYTES >= 32
+    const VectorOf<uint64_t, 4>::type half = (VectorOf<uint64_t, 4>::type)words;
+#endif
+#if VECTOR_BYTES >= 32
+    const VectorOf<uint64_t, 2>::type *quarters = (const VectorOf<uint64_t, 2>::type *)&half;
+    const VectorOf<uint64_t, 2>::type quarter = quarters[0] | quarters[1];
+#else
+    const VectorOf<uint64_t, 2>::type quarter = (VectorOf<uint64_t, 2>::type)words;
+#endif
+    const uint64_t pair = quarter[0] | quarter[1];
+    return uint32_t(pair | pair >> 32);
+}
+
+// Set the mask of one example's n inputs.
 template <class Source>
-static int64_t mark_groups(const Source *x, int64_t n, uint32_t *mask) {
+static void mark_groups(const Source *x, int64_t n, uint32_t *mask) {
     constexpr int SIZE = GROUP * sizeof(Source) / 4;  // words of 4 bytes a group
     static constexpr GroupBits<SIZE> bits;
     typedef VectorOf<uint32_t, VECTOR_BYTES / 4>::type V;
     typedef uint32_t Unaligned __attribute__((vector_size(VECTOR_BYTES), may_alias, aligned(1)));
-    int64_t count = 0, j = 0;
+    int64_t j = 0;
     for (; j + WORD * GROUP <= n; j += WORD * GROUP) {
         V set{};
 #pragma GCC unroll 8
@@ -26,16 +44,23 @@ static int64_t mark_groups(const Source *x, int64_t n, uint32_t *mask) {
             const V words = *(const Unaligned *)((const char *)(x + j) + 4 * i);
             set |= (V)(words != 0) & *(const V *)(bits.of + i);
         }
-        uint32_t word = 0;
-        for (int i = 0; i < VECTOR_BYTES / 4; i++) word |= set[i];
-        *mask++ = word;
-        count += __builtin_popcount(word);
+        *mask++ = any_of(set);
     }
     if (j < n) {
         uint32_t word = 0;
         for (int64_t i = 0; j + i < n; i++) word |= uint32_t(x[j + i] != 0) << (i / GROUP);
         *mask = word;
-        count += __builtin_popcount(word);
+    }
+}
+
+// How many groups of n inputs are not all zero.
+template <class Source>
+static int64_t count_groups(const Source *x, int64_t n) {
+    int64_t count = 0;
+    for (int64_t j = 0; j < n; j += GROUP) {
+        bool any = false;
+        for (int64_t k = j; k < min(j + GROUP, n); k++) any |= x[k] != 0;
+        count += any;
     }
     return count;
 }
@@ -70,12 +95,12 @@ static void sparse_rows_times_panel(Operand<Real> x, const uint32_t *masks, int6
 
 // w += sum of the outer products of a whole group of inputs with a panel of delta, for the examples in the mask.
 template <class Real, int WIDTH, int VECTORS>
-static void sparse_outer_products(const Real *a, const uint64_t *examples, int64_t words, const Real *delta, Real *w) {
+static void sparse_outer_products(const Real *a, const uint32_t *examples, int64_t words, const Real *delta, Real *w) {
     Tile<Real, WIDTH, VECTORS, GROUP, NR<Real>, 1> tile;
     tile.zero();
     for (int64_t word = 0; word < words; word++)
-        for (uint64_t left = examples[word]; left; left &= left - 1) {
-            const int64_t i = word * 64 + __builtin_ctzll(left);
+        for (uint32_t left = examples[word]; left; left &= left - 1) {
+            const int64_t i = word * WORD + __builtin_ctz(left);
             tile.add_products(a + i * NR<Real>, 1, delta + i * NR<Real>);
         }
     tile.add_to(w);
