@@ -189,7 +189,8 @@ class Trainer {
             Layer<Real> &layer = net.layer[l];
             share(layer.panels, is_small(layer), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
                 if (l == 0 && sparse)
-                    sparse_product(layer, p0, p1, i0, i1);
+                    sparse_product<Real>({a, net.batch_stride}, batch.masks, net.words, {layer.w, layer.panel_stride},
+                                         layer.n_out, layer.b, layer.a, net.batch_stride, p0, p1, i0, i1);
                 else
                     product<Real>({a, net.batch_stride}, layer.n_in, {layer.w, layer.panel_stride}, layer.n_out,
                                   layer.b, layer.a, net.batch_stride, p0, p1, i0, i1);
@@ -200,13 +201,6 @@ class Trainer {
                 by_rows([&](int64_t i) { softmax(i, layer.n_out, net.batch_stride, layer.a); });
             a = layer.a;
         }
-    }
-
-    void sparse_product(Layer<Real> &layer, int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
-        for (int64_t p = p0; p < p1; p++)
-            sparse_rows_times_panel_of<Real>[width_of<Real>(p * N, layer.n_out)](
-                {batch.x, net.batch_stride}, batch.masks, net.words, layer.w + p * layer.panel_stride,
-                layer.b + p * N, layer.a + p * net.batch_stride, i0, i1);
     }
 
     // -- BP1 and BP2 ------------------------------------------------------------------------------------------
@@ -350,9 +344,14 @@ class Trainer {
 
     void update_biases(const Layer<Real> &layer, const Real *delta, int64_t p) {
         Real *b = layer.b + p * N;
-        alignas(64) Real g[N] = {};
-        for (int64_t i = 0; i < m; i++)
-            for (int j = 0; j < N; j++) g[j] += delta[i * N + j];
+        alignas(64) Real g[N];
+        Vector<Real> sum0{}, sum1{};
+        for (int64_t i = 0; i < m; i++) {
+            sum0 += load(delta + i * N);
+            sum1 += load(delta + i * N + LANES<Real>);
+        }
+        store(g, sum0);
+        store(g + LANES<Real>, sum1);
         if (step.rule == SGD)
             for (int j = 0; j < N; j++) b[j] += g[j];
         else
