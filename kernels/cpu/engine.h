@@ -18,7 +18,7 @@ enum Rule : int { SGD, MOMENTUM, NESTEROV, ADAM };
 constexpr int MOST_STATES = 2;
 //: Inputs are looked at for zeros in groups of so many neighbours.
 constexpr int GROUP = 4;
-//: Groups whose bits share one word of a mask.
+//: Groups, or examples, whose bits share one word of a mask.
 constexpr int WORD = 32;
 
 // One layer's parameters and what a mini-batch leaves in it.
@@ -38,7 +38,6 @@ template <class Real>
 struct Batch {
     Real *x, *y;
     uint32_t *masks;                      // (batch, words): which groups of an example's inputs are not all zero
-    int64_t *groups;                      // (batch,): how many
 };
 
 template <class Real>
@@ -49,7 +48,8 @@ struct Network {
     int64_t batch_capacity, batch_stride; // of every batch, from panel to panel, in numbers
     int64_t words;                        // of an example's mask
     Batch<Real> batch[2];                 // one is trained on while the next is gathered
-    uint64_t *examples;                   // (groups, batch / 64): which examples have a group; the transpose of masks
+    int64_t example_words;                // of a group's mask
+    uint32_t *examples;                   // (groups, example_words): which examples have a group: masks transposed
     double *costs;                        // (batch,)
     Real *scratch;                        // (threads, scratch_stride): a tile of the gradient
     int64_t scratch_stride;

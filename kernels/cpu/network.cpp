@@ -170,19 +170,19 @@ void NetworkMemory<Real>::reserve(int64_t batch_size, int threads) {
     if (batch_size <= network.batch_capacity) return;
     network.batch_capacity = 0;
     network.batch_stride = batch_stride(batch_size);
+    network.example_words = (batch_size + WORD - 1) / WORD;
     const auto place = [&](Pieces &pieces) {
-        const int64_t stride = network.batch_stride, groups = network.words * WORD;
+        const int64_t stride = network.batch_stride;
         for (Batch<Real> &batch : network.batch) {
             batch.x = pieces.template take<Real>(layers_[0].panels_t * stride);
             batch.y = pieces.template take<Real>(layers_.back().panels * stride);
             batch.masks = pieces.template take<uint32_t>(batch_size * network.words);
-            batch.groups = pieces.template take<int64_t>(batch_size);
         }
         for (Layer<Real> &layer : layers_) {
             layer.a = pieces.template take<Real>(layer.panels * stride);
             layer.delta = pieces.template take<Real>(layer.panels * stride);
         }
-        network.examples = pieces.template take<uint64_t>(groups * ((batch_size + 63) / 64));
+        network.examples = pieces.template take<uint32_t>(network.words * WORD * network.example_words);
         network.costs = pieces.template take<double>(batch_size);
     };
     Pieces count(nullptr);

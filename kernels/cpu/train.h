@@ -5,12 +5,53 @@
 constexpr double SPARSE = 0.6;
 //: A layer with at most so many bytes of weights is shared by examples, which saves waiting for the other threads.
 constexpr int64_t SMALL_LAYER_BYTES = 65536;
-//: Rows that are fetched ahead into the cache, at most.
-constexpr int64_t AHEAD_BYTES = 65536;
+//: Rows that are looked at for zeros at the begin of a call, at most.
+constexpr int64_t SAMPLE = 64;
+//: A mini-batch's inputs of at most so many bytes are fetched ahead into the cache.
+constexpr int64_t AHEAD_BYTES = 131072;
 //: Examples whose products are summed before the next part of the weights, so that they stay in the cache.
 constexpr int64_t EXAMPLES_TOGETHER = 128;
 //: Panels of inputs that stay in the second-level cache while the weights pass by.
 constexpr int64_t INPUT_PANEL_BYTES = 262144;
+
+// Fetches a later mini-batch's rows into the cache, some at each tile of the gradient: they lie anywhere in memory,
+// and all at once they would be waited for.
+template <class Real>
+class Ahead {
+   public:
+    void start(const Job &job, const Network<Real> &net, int64_t start, int thread, int threads) {
+        const int64_t count = max(0, min(job.batch_size, job.n - start));
+        X = (const char *)job.X;
+        Y = (const char *)job.Y;
+        row_bytes = net.layer[0].n_in * int64_t(job.X_is_uint8 ? 1 : sizeof(Real));
+        target_bytes = net.layer[net.layers - 1].n_out * int64_t(job.Y_is_uint8 ? 1 : sizeof(Real));
+        next = end = job.order;
+        if (count && count * row_bytes <= AHEAD_BYTES) {
+            next += start + cut(count, thread, threads);
+            end += start + cut(count, thread + 1, threads);
+        }
+        byte = 0;
+        int64_t tiles = 0;
+        for (int64_t l = 0; l < net.layers; l++) tiles += net.layer[l].panels * net.layer[l].panels_t;
+        lines = (count * (row_bytes / 64 + 1) + tiles - 1) / tiles;
+    }
+
+    void fetch() {
+        for (int64_t i = 0; i < lines && next < end; i++) {
+            __builtin_prefetch(X + *next * row_bytes + byte);
+            __asm__ volatile("");  // GCC takes a function that only fetches ahead for one without effect
+            byte += 64;
+            if (byte < row_bytes) continue;
+            __builtin_prefetch(Y + *next++ * target_bytes);
+            byte = 0;
+        }
+    }
+
+   private:
+    const char *X = nullptr, *Y = nullptr;
+    const int64_t *next = nullptr, *end = nullptr;
+    int64_t row_bytes = 0, target_bytes = 0, byte = 0, lines = 0;
+};
 
 template <class Real>
 class Trainer {
@@ -19,21 +60,21 @@ class Trainer {
         : net(network), job(job), team(team), thread(thread) {}
 
     void run() {
+        choose_sparse();
         gather(0, net.batch[0]);
         barrier();
         for (int64_t start = 0, number = 0; start < job.n; start += job.batch_size, number++) {
             m = min(job.batch_size, job.n - start);
             batch = net.batch[number % 2];
             set_step(job.steps_done + double(number + 1));
-            const int64_t next = start + job.batch_size;
-            fetch_ahead(next);
-            choose_sparse();
+            if (sparse) transpose_masks();
             feedforward();
             backpropagate();
             barrier();
+            ahead.start(job, net, start + 2 * job.batch_size, thread, team.size);
             gradient();
             if (thread == 0) add_costs();
-            if (next < job.n) gather(next, net.batch[(number + 1) % 2]);
+            gather(start + job.batch_size, net.batch[(number + 1) % 2]);
             barrier();
         }
     }
@@ -49,6 +90,7 @@ class Trainer {
     bool complete = false;    // whether all threads' work so far is done
     bool own_rows = false;    // whether this thread itself has computed all there is of its examples
     Step<Real> step{};
+    Ahead<Real> ahead;
 
     static constexpr int64_t N = NR<Real>;
 
@@ -82,7 +124,7 @@ class Trainer {
     // -- The mini-batch ---------------------------------------------------------------------------------------
 
     void gather(int64_t start, Batch<Real> &to) {
-        const int64_t count = min(job.batch_size, job.n - start);
+        const int64_t count = max(0, min(job.batch_size, job.n - start));
         for (int64_t i = cut(count, thread, team.size); i < cut(count, thread + 1, team.size); i++) {
             const int64_t row = job.order[start + i];
             if (job.X_is_uint8)
@@ -101,7 +143,7 @@ class Trainer {
     void gather_inputs(const Source *X, int64_t row, Batch<Real> &to, int64_t i) {
         const int64_t n = net.layer[0].n_in;
         copy_row(X + row * n, n, Real(job.input_scale), to.x, i);
-        to.groups[i] = mark_groups(X + row * n, n, to.masks + i * net.words);
+        if (sparse) mark_groups(X + row * n, n, to.masks + i * net.words);
     }
 
     template <class Source>
@@ -112,41 +154,29 @@ class Trainer {
         for (int64_t j = 0; j < n; j++) to[j] = Real(from[j]) * scale;
     }
 
-    // Ask for the rows of the next mini-batch now: they lie anywhere in memory, and a step takes as long as they do.
-    void fetch_ahead(int64_t start) {
-        const int64_t count = min(job.batch_size, job.n - start);
-        const int64_t bytes = net.layer[0].n_in * int64_t(job.X_is_uint8 ? 1 : sizeof(Real));
-        if (count <= 0 || count * bytes > AHEAD_BYTES) return;
-        const int64_t targets = net.layer[net.layers - 1].n_out * int64_t(job.Y_is_uint8 ? 1 : sizeof(Real));
-        for (int64_t i = cut(count, thread, team.size); i < cut(count, thread + 1, team.size); i++) {
-            const int64_t row = job.order[start + i];
-            for (int64_t byte = 0; byte < bytes; byte += 64)
-                __builtin_prefetch((const char *)job.X + row * bytes + byte);
-            __builtin_prefetch((const char *)job.Y + row * targets);
-            __asm__ volatile("");  // GCC takes a function that only fetches ahead for one without effect
-        }
-    }
-
-    // Every thread decides alike, from the whole mini-batch.
+    // Every thread decides alike, from rows spread over the call.
     void choose_sparse() {
+        const int64_t n = net.layer[0].n_in, looks = min(SAMPLE, job.n);
         int64_t groups = 0;
-        for (int64_t i = 0; i < m; i++) groups += batch.groups[i];
-        const int64_t all = (net.layer[0].n_in + GROUP - 1) / GROUP;
-        sparse = double(groups) < SPARSE * double(all) * double(m);
-        if (sparse) transpose_masks();
+        for (int64_t i = 0; i < looks; i++) {
+            const int64_t row = job.order[cut(job.n, i, looks)];
+            groups += job.X_is_uint8 ? count_groups((const uint8_t *)job.X + row * n, n)
+                                     : count_groups((const Real *)job.X + row * n, n);
+        }
+        sparse = double(groups) < SPARSE * double((n + GROUP - 1) / GROUP) * double(looks);
     }
 
     // Which examples have a group, from which groups an example has. No two threads write to one word.
     void transpose_masks() {
-        const int64_t example_words = (net.batch_capacity + 63) / 64, used = (m + 63) / 64;
-        for (int64_t word = cut(net.words, thread, team.size); word < cut(net.words, thread + 1, team.size); word++) {
-            uint64_t *examples = net.examples + word * WORD * example_words;
-            for (int64_t g = 0; g < WORD; g++)
-                for (int64_t i = 0; i < used; i++) examples[g * example_words + i] = 0;
-            for (int64_t i = 0; i < m; i++)
-                for (uint32_t left = batch.masks[i * net.words + word]; left; left &= left - 1)
-                    examples[__builtin_ctz(left) * example_words + i / 64] |= uint64_t(1) << (i % 64);
-        }
+        for (int64_t word = cut(net.words, thread, team.size); word < cut(net.words, thread + 1, team.size); word++)
+            for (int64_t block = 0; block * WORD < m; block++) {
+                uint32_t examples[WORD] = {};
+                for (int64_t i = block * WORD; i < min(m, (block + 1) * WORD); i++)
+                    for (int g = 0; g < WORD; g++)
+                        examples[g] |= (batch.masks[i * net.words + word] >> g & 1) << i % WORD;
+                for (int g = 0; g < WORD; g++)
+                    net.examples[(word * WORD + g) * net.example_words + block] = examples[g];
+            }
     }
 
     // -- Equation (25) ----------------------------------------------------------------------------------------
@@ -159,7 +189,8 @@ class Trainer {
             Layer<Real> &layer = net.layer[l];
             share(layer.panels, is_small(layer), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
                 if (l == 0 && sparse)
-                    sparse_product(layer, p0, p1, i0, i1);
+                    sparse_product<Real>({a, net.batch_stride}, batch.masks, net.words, {layer.w, layer.panel_stride},
+                                         layer.n_out, layer.b, layer.a, net.batch_stride, p0, p1, i0, i1);
                 else
                     product<Real>({a, net.batch_stride}, layer.n_in, {layer.w, layer.panel_stride}, layer.n_out,
                                   layer.b, layer.a, net.batch_stride, p0, p1, i0, i1);
@@ -170,13 +201,6 @@ class Trainer {
                 by_rows([&](int64_t i) { softmax(i, layer.n_out, net.batch_stride, layer.a); });
             a = layer.a;
         }
-    }
-
-    void sparse_product(Layer<Real> &layer, int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
-        for (int64_t p = p0; p < p1; p++)
-            sparse_rows_times_panel_of<Real>[width_of<Real>(p * N, layer.n_out)](
-                {batch.x, net.batch_stride}, batch.masks, net.words, layer.w + p * layer.panel_stride,
-                layer.b + p * N, layer.a + p * net.batch_stride, i0, i1);
     }
 
     // -- BP1 and BP2 ------------------------------------------------------------------------------------------
@@ -259,8 +283,10 @@ class Trainer {
         for (int64_t group = 0; group < layer.panels_t; group += together)
             for (int64_t p = begin / layer.panels_t; p <= (end - 1) / layer.panels_t; p++)
                 for (int64_t q = group; q < min(group + together, layer.panels_t); q++)
-                    if (begin <= p * layer.panels_t + q && p * layer.panels_t + q < end)
+                    if (begin <= p * layer.panels_t + q && p * layer.panels_t + q < end) {
+                        ahead.fetch();
                         update_tile(layer, a, skip_zeros, p, q);
+                    }
     }
 
     // The weights of neurons p * N ... for inputs q * N ...
@@ -290,10 +316,10 @@ class Trainer {
 
     // The whole groups among the `rows` inputs from q * N on, where they are not zero.
     void add_sparse(const Real *a, const Real *delta, int width, int64_t q, int64_t rows, Real *to) {
-        const int64_t words = (net.batch_capacity + 63) / 64, used = (m + 63) / 64;
+        const int64_t used = (m + WORD - 1) / WORD;
         for (int64_t r = 0; r + GROUP <= rows; r += GROUP) {
-            const uint64_t *examples = net.examples + (q * N + r) / GROUP * words;
-            uint64_t any = 0;
+            const uint32_t *examples = net.examples + (q * N + r) / GROUP * net.example_words;
+            uint32_t any = 0;
             for (int64_t i = 0; i < used; i++) any |= examples[i];
             if (any) sparse_outer_products_of<Real>[width](a + r, examples, used, delta, to + r * N);
         }
@@ -318,9 +344,14 @@ class Trainer {
 
     void update_biases(const Layer<Real> &layer, const Real *delta, int64_t p) {
         Real *b = layer.b + p * N;
-        alignas(64) Real g[N] = {};
-        for (int64_t i = 0; i < m; i++)
-            for (int j = 0; j < N; j++) g[j] += delta[i * N + j];
+        alignas(64) Real g[N];
+        Vector<Real> sum0{}, sum1{};
+        for (int64_t i = 0; i < m; i++) {
+            sum0 += load(delta + i * N);
+            sum1 += load(delta + i * N + LANES<Real>);
+        }
+        store(g, sum0);
+        store(g + LANES<Real>, sum1);
         if (step.rule == SGD)
             for (int j = 0; j < N; j++) b[j] += g[j];
         else
