@@ -1,4 +1,4 @@
-"""The command line: gpunet train | evaluate | predict | doctor | parity.
+"""The command line: gpunet train | evaluate | predict | doctor | parity | bench.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 """
@@ -24,6 +24,7 @@ import typer
 from rich.console import Console
 
 from gpunet import cli_data, model_file, parity_report, reports
+from gpunet.benchmarks import cli as bench_cli
 from gpunet.config import config, show_config
 from gpunet.datasets import Dataset
 from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
@@ -38,6 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train fully connected networks by backpropagation.",
 )
+app.add_typer(bench_cli.app, name="bench")
 
 _DEFAULT_MODEL = "gpunet-model.safetensors"
 

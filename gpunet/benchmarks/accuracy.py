@@ -1,4 +1,4 @@
-"""How long does it take to reach an accuracy on MNIST? Time of training alone, looked at after each epoch."""
+"""The time it takes to reach an accuracy on MNIST: of training alone, looked at after each epoch."""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from gpunet.benchmarks import machine
 from gpunet.benchmarks.contender import Unavailable
 from gpunet.benchmarks.contenders import ALL, GPUNET, Entry
@@ -322,7 +324,7 @@ def _deviation(outputs: Any, reference: Any) -> float | None:
     """Return the largest difference of two tables of outputs."""
     if outputs is None or reference is None:
         return None
-    return max(abs(a - b) for x, y in zip(outputs, reference, strict=True) for a, b in zip(x, y, strict=True))
+    return float(np.abs(np.subtract(outputs, reference)).max())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, softmax
 
 from gpunet.benchmarks.problem import Problem
 
@@ -41,6 +42,7 @@ class Contender(ABC):
     @staticmethod
     def load() -> None:
         """Import the library, and nothing else: memory is counted from here on."""
+        return
 
     @property
     def flops(self) -> int:
@@ -57,6 +59,10 @@ class Contender(ABC):
         return {}
 
     @abstractmethod
+    def start(self) -> None:
+        """Go back to the initial parameters and the first epoch's order."""
+
+    @abstractmethod
     def run(self, steps: int) -> None:
         """Take that many steps and wait until they are done."""
 
@@ -66,13 +72,11 @@ class Contender(ABC):
         *hidden, last = self.parameters()
         for weights, biases in hidden:
             z = a @ weights.T + biases
-            a = np.maximum(z, 0) if self.problem.activation == "relu" else 0.5 * np.tanh(0.5 * z) + 0.5
+            a = np.maximum(z, 0) if self.problem.activation == "relu" else expit(z)
         z = a @ last[0].T + last[1]
         if self.problem.cost == "quadratic":
-            return 0.5 * np.tanh(0.5 * z) + 0.5
-        e = np.exp(z - z.max(axis=1, keepdims=True))
-        result: npt.NDArray[Any] = e / e.sum(axis=1, keepdims=True)
-        return result
+            return np.asarray(expit(z))
+        return np.asarray(softmax(z, axis=1))
 
     @abstractmethod
     def parameters(self) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:

@@ -1,4 +1,4 @@
-"""How much memory does a training on MNIST take beyond the imported library, beside the data's own size?"""
+"""The memory that a training on MNIST takes beyond the imported library, beside the data's own size."""
 
 from __future__ import annotations
 

@@ -60,7 +60,9 @@ class Problem:
         if len(self.sizes) < 2 or min(self.sizes) < 1 or self.batch < 1 or self.steps < 1:
             raise InputError(f"sizes, batch and steps must be at least 1, got {self}.")
         if self.data == "mnist" and (self.sizes[0] != 784 or self.sizes[-1] != 10 or self.examples > 60_000):
-            raise InputError(f"MNIST is 60,000 images of 784 pixels in 10 classes, got {self}; --data random has any.")
+            raise InputError(
+                f'MNIST is 60,000 images of 784 pixels in 10 classes, got {self}; data="random" has any.'
+            )
 
     @property
     def examples(self) -> int:
@@ -115,7 +117,7 @@ def scaled(X: npt.NDArray[Any], scale: float, dtype: str) -> npt.NDArray[Any]:
     """Return X * scale in that dtype; X itself where that is nothing to do."""
     if X.dtype == dtype and scale == 1.0:
         return X
-    return np.multiply(X, scale, dtype=dtype)
+    return np.asarray(np.multiply(X, scale, dtype=dtype))
 
 
 class Batches:

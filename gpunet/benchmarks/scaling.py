@@ -1,4 +1,4 @@
-"""How does the time of a step grow with width, depth, batch and the number of examples?"""
+"""How the time of a step grows with width, depth, batch and the number of examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long does a step of SGD take? The contenders on five networks, side by side."""
+"""The time of a step of SGD: the contenders on five networks, side by side."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def describe(problem: Problem, timings: Sequence[Timing], absent: dict[str, str]
         "dtype": problem.dtype,
         "name": problem.name,
         "reference": reference.setting.label if reference else None,
-        "rows": sorted(rows, key=lambda r: float(r["us"])),
+        "rows": sorted(rows, key=lambda r: (r["is peak"], r["us"])),
         "absent": absent,
     }
 
@@ -80,6 +80,7 @@ def row(timing: Timing, reference: Timing | None, peak: float | None, dtype: str
         "label": timing.setting.label,
         "threads": timing.setting.threads,
         "core type": timing.setting.core_type,
+        "openblas": timing.setting.where.openblas,
         "us": timing.median * 1e6,
         "quartiles us": [low * 1e6, high * 1e6],
         "rounds us": [s * 1e6 for s in timing.seconds],

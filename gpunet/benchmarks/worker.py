@@ -31,7 +31,6 @@ class Worker:
 
     def __init__(self) -> None:
         self._contender: Contender | None = None
-        self._opened: dict[str, Any] | None = None
 
     @property
     def contender(self) -> Contender:
@@ -42,7 +41,6 @@ class Worker:
     def open(self, target: str, problem: dict[str, Any], device: str, options: dict[str, Any]) -> dict[str, Any]:
         """Make the contender `target`, "module:Class", for a problem; tell whether its update can be compared."""
         self._contender = None  # frees its memory first
-        self._opened = {"target": target, "problem": problem, "device": device, "options": options}
         self._contender = _class(target)(Problem(**problem), device, **options)
         return {"same_update": self._contender.same_update, "flops": self._contender.flops}
 
@@ -56,10 +54,10 @@ class Worker:
         return {"steps": steps}
 
     def warm_up(self) -> dict[str, Any]:
-        """Compile what there is to compile, and start anew from the initial parameters."""
-        assert self._opened is not None, "nothing is open"
+        """Compile what there is to compile, then start anew from the initial parameters."""
         self.contender.run(self.contender.problem.steps)
-        return self.open(**self._opened)
+        self.contender.start()
+        return {}
 
     def run(self, steps: int) -> dict[str, Any]:
         """Take steps; return the seconds that it took, and those of processor time, all threads together."""
@@ -109,25 +107,14 @@ def versions(distributions: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def thread_pools() -> list[str]:
-    """Return each BLAS and OpenMP of this process: version, kernels it picked, threads."""
+def thread_pools() -> list[dict[str, Any]]:
+    """Return each BLAS and OpenMP of this process: version, the kernels that it runs, threads."""
     try:
         from threadpoolctl import threadpool_info
     except ImportError:
-        return ["unknown: threadpoolctl is not installed"]
-    return [
-        " ".join(
-            str(part)
-            for part in (
-                Path(pool["filepath"]).name.partition("-")[0].partition(".")[0],
-                pool.get("version"),
-                pool.get("architecture"),
-                f"x{pool['num_threads']}",
-            )
-            if part
-        )
-        for pool in threadpool_info()
-    ]
+        return []
+    names = {"internal_api": "library", "version": "version", "architecture": "kernels", "num_threads": "threads"}
+    return [{new: pool.get(old) for old, new in names.items()} for pool in threadpool_info()]
 
 
 def _class(target: str) -> type[Contender]:

@@ -70,10 +70,12 @@ class Book(Contender):
         xs = X[:, :, None] * np.float64(scale)
         ys = np.eye(problem.sizes[-1])[labels][:, :, None]
         self._data = list(zip(xs, ys, strict=True))
-        self._batches = Batches(problem)
-        self.network = BookNetwork(
-            [w for w, _ in problem.parameters()], [b[:, None] for _, b in problem.parameters()]
-        )
+        self.start()
+
+    def start(self) -> None:
+        self._batches = Batches(self.problem)
+        pairs = self.problem.parameters()
+        self.network = BookNetwork([w for w, _ in pairs], [b[:, None] for _, b in pairs])
 
     def run(self, steps: int) -> None:
         for rows in self._batches.take(steps).tolist():

@@ -22,6 +22,9 @@ class _Gemm(Contender):
     def same_update(self) -> bool:
         return False
 
+    def start(self) -> None:
+        """Nothing changes."""
+
     def parameters(self) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
         raise NotImplementedError("a product has no parameters")
 

@@ -47,6 +47,10 @@ class Gpunet(Contender):
                 **sgd,
             )
 
+    def start(self) -> None:
+        set_parameters(self.network, self.problem)
+        self._sgd.rng = self.problem.order()
+
     def facts(self) -> dict[str, Any]:
         return {"backend": self.network.backend}
 
@@ -70,6 +74,9 @@ class Fit(Contender):
         super().__init__(problem, device)
         self._X, self._labels, scale = problem.inputs()
         self.network = network(problem, device, scale)
+
+    def start(self) -> None:
+        set_parameters(self.network, self.problem)
 
     def run(self, steps: int) -> None:
         problem = self.problem
@@ -102,9 +109,14 @@ def network(problem: Problem, device: Any, input_scale: float) -> Network:
         )
     except DeviceError as error:
         raise Unavailable(str(error)) from error
-    net.weights = [w for w, _ in problem.parameters()]
-    net.biases = [b[:, None] for _, b in problem.parameters()]
+    set_parameters(net, problem)
     return net
+
+
+def set_parameters(network: Network, problem: Problem) -> None:
+    """Give the network the problem's initial parameters."""
+    network.weights = [w for w, _ in problem.parameters()]
+    network.biases = [b[:, None] for _, b in problem.parameters()]
 
 
 def _device(backend: str, device: str) -> Any:

@@ -27,9 +27,7 @@ class Scan(Contender):
         self.jax = jax
         X, labels = problem.scaled_inputs()
         self._X, self._Y = jnp.asarray(X), jnp.asarray(problem.targets(labels))
-        # Weights as (n_{l-1}, n_l): XLA's products of rows then need no transposes.
-        self._values = [(jnp.asarray(w.T, problem.dtype), jnp.asarray(b, problem.dtype)) for w, b in problem.parameters()]
-        self._batches = Batches(problem)
+        self.start()
         hidden = jax.nn.sigmoid if problem.activation == "sigmoid" else jax.nn.relu
 
         def cost(values: Any, x: Any, y: Any) -> Any:
@@ -55,6 +53,12 @@ class Scan(Contender):
         import jax
 
         jax.devices()
+
+    def start(self) -> None:
+        array, dtype = self.jax.numpy.asarray, self.problem.dtype
+        # Weights as (n_{l-1}, n_l): products of rows then need no transposes.
+        self._values = [(array(w.T, dtype), array(b, dtype)) for w, b in self.problem.parameters()]
+        self._batches = Batches(self.problem)
 
     def facts(self) -> dict[str, Any]:
         return {"device": str(self.jax.devices()[0]), "products": self.jax.config.jax_default_matmul_precision}

@@ -37,8 +37,12 @@ class _SklearnContender(Contender):
             random_state=problem.seed,
         )
         self._make_arrays()
+        self.start()
+
+    def start(self) -> None:
+        self._batches = Batches(self.problem)
         weights, biases = self._classifier.coefs_, self._classifier.intercepts_
-        for (w, b), w_out, b_out in zip(problem.parameters(), weights, biases, strict=True):
+        for (w, b), w_out, b_out in zip(self.problem.parameters(), weights, biases, strict=True):
             w_out[...], b_out[...] = w.T, b
 
     @abstractmethod
@@ -63,10 +67,6 @@ class _SklearnContender(Contender):
 
 class PartialFit(_SklearnContender):
     """A call of `partial_fit` for each mini-batch."""
-
-    def __init__(self, problem: Problem, device: str) -> None:
-        super().__init__(problem, device)
-        self._batches = Batches(problem)
 
     def _make_arrays(self) -> None:
         self._classifier.partial_fit(self._X[:1], self._labels[:1], classes=np.arange(self.problem.sizes[-1]))

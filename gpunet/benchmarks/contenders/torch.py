@@ -23,9 +23,15 @@ class Torch(Contender):
 
         torch.set_float32_matmul_precision("highest")  # no TF32
         self.torch, self.device = torch, torch.device(device)
-        self._batches = Batches(problem)
         self._load_data()
         self.values = [self._tensor(x) for pair in problem.parameters() for x in pair]
+        self.start()
+
+    def start(self) -> None:
+        self._batches = Batches(self.problem)
+        with self.torch.no_grad():  # in place: what is compiled knows these tensors
+            for value, x in zip(self.values, (x for pair in self.problem.parameters() for x in pair), strict=True):
+                value.copy_(self.torch.from_numpy(x))
 
     @staticmethod
     def load() -> None:
