@@ -136,7 +136,7 @@ def problem_title(problem: dict[str, Any]) -> str:
 
 def _accuracy(found: dict[str, Any]) -> Iterable[tuple[str, Any, list[str]]]:
     for goal in found["goals"]:
-        table = _table("contender", "seconds", "epochs by seed", "best accuracy by seed")
+        table = _table("contender", "seconds of training", "epochs by seed", "best accuracy by seed")
         for row in goal["rows"]:
             best = ", ".join(f"{max(one['accuracy']):.2%}" for one in row["runs"])
             seconds = "not reached" if row["seconds"] is None else f"{row['seconds']:.2f}"
@@ -144,7 +144,7 @@ def _accuracy(found: dict[str, Any]) -> Iterable[tuple[str, Any, list[str]]]:
         problem = goal["problem"]
         title = (
             f"to {goal['goal']:.0%} of the test images: {list(problem['sizes'])}, {problem['activation']}, softmax, "
-            f"batch {problem['batch']}, eta {problem['eta']}, {problem['dtype']}; seconds of training, median of the seeds"
+            f"batch {problem['batch']}, eta {problem['eta']}, {problem['dtype']}; median of the seeds"
         )
         yield title, table, absences(goal["absent"])
 
@@ -242,6 +242,8 @@ def _short(row: dict[str, Any]) -> str:
 
 
 def _plot_accuracy(found: dict[str, Any]) -> Any:
+    from matplotlib.ticker import LogLocator
+
     goals = found["goals"]
     figure = _figure(6.6 * len(goals), 4.8)
     for axis, goal in zip(figure.subplots(1, len(goals), squeeze=False)[0], goals, strict=True):
@@ -259,7 +261,9 @@ def _plot_accuracy(found: dict[str, Any]) -> Any:
         ticks = (1, 2, 3, 5, 10, 20)
         axis.set_yticks(ticks, [f"{tick} %" for tick in ticks])
         axis.minorticks_off()
-        axis.set_xlabel("seconds of training")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.set_xlabel("seconds of training, logarithmic")
         axis.set_title(f"to {goal['goal']:.0%}: {list(goal['problem']['sizes'])}, batch {goal['problem']['batch']}")
         axis.grid(True, alpha=0.3)
         axis.legend(fontsize=9)
@@ -307,7 +311,7 @@ def _plot_memory(found: dict[str, Any]) -> Any:
         axis.text(row["beyond bytes"] / 1e6, y, text, va="center")
     axis.axvline(found["data bytes"] / 1e6, color="0.3", linestyle="--", label="the data themselves")
     axis.set_yticks(range(len(rows)), [r["title"] for r in rows])
-    axis.set_xlim(right=1.4 * max((r["beyond bytes"] / 1e6 for r in rows), default=1))
+    axis.set_xlim(right=1.6 * max((r["beyond bytes"] / 1e6 for r in rows), default=1))
     axis.set_xlabel("peak MB beyond the process after its imports")
     axis.set_title("Memory of a training on MNIST, 60,000 images")
     axis.spines[["top", "right"]].set_visible(False)

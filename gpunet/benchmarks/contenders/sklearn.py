@@ -69,7 +69,8 @@ class PartialFit(_SklearnContender):
     """A call of `partial_fit` for each mini-batch."""
 
     def _make_arrays(self) -> None:
-        self._classifier.partial_fit(self._X[:1], self._labels[:1], classes=np.arange(self.problem.sizes[-1]))
+        m, classes = self.problem.batch, np.arange(self.problem.sizes[-1])
+        self._classifier.partial_fit(self._X[:m], self._labels[:m], classes=classes)
 
     def run(self, steps: int) -> None:
         for rows in self._batches.take(steps):
