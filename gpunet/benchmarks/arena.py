@@ -130,6 +130,7 @@ class Worker:
         while b"\n" not in self._buffer:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not select.select([pipe], [], [], left)[0]:
+                self._process.kill()  # a late answer would be taken for the next one
                 raise WorkerError(self._last_words(f"gave no answer for {self._timeout:g} seconds"))
             part = os.read(pipe, 2**16)
             if not part:

@@ -61,7 +61,12 @@ def environment(device: str, threads: int | None, core_type: str | None) -> dict
     if device == "cpu":
         found["JAX_PLATFORMS"] = "cpu"
     else:  # several libraries share one device's memory, and none uses TF32
-        found |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUPY_TF32": "0", "NVIDIA_TF32_OVERRIDE": "0"}
+        found |= {
+            "JAX_PLATFORMS": "cuda",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            "CUPY_TF32": "0",
+            "NVIDIA_TF32_OVERRIDE": "0",
+        }
     return found
 
 

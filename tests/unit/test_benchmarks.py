@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from backends import fake_cupy
 
-from gpunet import activations, costs
 from gpunet.backends import select
 from gpunet.benchmarks import accuracy, machine, memory, report, scaling, settings, step
 from gpunet.benchmarks.arena import Arena, Setting, Timing, Worker, WorkerError, busy
@@ -185,6 +184,9 @@ def test_a_worker_that_fails_or_hangs_is_given_up():
         worker._timeout = 0.2
         worker._process.send_signal(signal.SIGSTOP)
         with pytest.raises(WorkerError, match="gave no answer"):
+            worker.ask("facts")
+        worker._process.wait(10)
+        with pytest.raises(WorkerError, match="ended"):
             worker.ask("facts")
     finally:
         worker.close()
@@ -367,7 +369,7 @@ def test_verbs_compute_what_they_say():
     assert [r.shape for r in results["outer_batch"]] == [(3, 3, 3)]
     assert [r.shape for r in results["gather"]] == [(7, 6)] * 2
     assert np.all(results["gather"][0] == 1 / 256)
-    assert {type(costs.get("quadratic")), type(activations.get("relu"))}  # the names above exist
+    assert np.all(results["outer_batch"][0] > 0)
 
 
 def test_no_time_left(gpu):
