@@ -20,7 +20,10 @@ lint: .venv/lint.stamp
 	$(BIN)/mypy
 
 bench: .venv/bench.stamp
-	$(BIN)/python bench/step.py
+	$(BIN)/gpunet bench step --output bench/results
+	$(BIN)/gpunet bench accuracy --output bench/results
+	$(BIN)/gpunet bench scaling --output bench/results
+	$(BIN)/gpunet bench memory --output bench/results
 	$(BIN)/python bench/backprop_cost.py
 
 # By nvcc where there is one, and by NVRTC, which is what compiles the kernels for users.
@@ -33,7 +36,7 @@ test-gpu: build/gpu.stamp
 	GPUNET_REQUIRE_CUDA=1 PYTHONPATH=build/gpu$${PYTHONPATH:+:$$PYTHONPATH} $$(cat build/gpu.stamp) -P -m pytest -p no:cacheprovider $$($$(cat build/gpu.stamp) -c 'import xdist; print("-n 8")' 2>/dev/null)
 
 bench-gpu: build/gpu.stamp
-	GPUNET_REQUIRE_CUDA=1 PYTHONPATH=build/gpu$${PYTHONPATH:+:$$PYTHONPATH} $$(cat build/gpu.stamp) bench/step.py --device cuda
+	GPUNET_REQUIRE_CUDA=1 PYTHONPATH=build/gpu$${PYTHONPATH:+:$$PYTHONPATH} $$(cat build/gpu.stamp) bench/gpu.py
 
 clean:
 	rm -rf .venv build dist *.egg-info

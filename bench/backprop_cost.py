@@ -15,17 +15,38 @@ import os
 for _name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # read when NumPy loads
 
+import json
+import statistics
+import time
+from pathlib import Path
+
 import numpy as np
-from harness import RESULTS, interleave, machine, median_ratio, print_machine, quartiles, write_results
 
 from gpunet import Network
 from gpunet.backprop import backpropagate, feedforward, gradient
+from gpunet.benchmarks import machine
+from gpunet.benchmarks.worker import thread_pools, versions
 from gpunet.parameters import Parameters
+
+RESULTS = Path(__file__).with_name("results")
 
 WIDTHS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 BATCH, ROUNDS, DIFFERENCE_ROUNDS = 10, 31, 5
 MOST_DIFFERENCES = 10_000
 STEP = 1e-3
+
+
+def interleave(calls, rounds, times=1):
+    """Time each call in every round, in turn; return the seconds that one took, round by round."""
+    seconds = {name: [] for name in calls}
+    for round_number in range(-2, rounds):  # two rounds to warm up
+        for name, call in calls.items():
+            started = time.perf_counter()
+            for _ in range(times):
+                call()
+            if round_number >= 0:
+                seconds[name].append((time.perf_counter() - started) / times)
+    return seconds
 
 
 def contenders(width):
@@ -87,18 +108,19 @@ def plot(rows, path):
 
 
 def main():
-    found = machine()
-    print_machine(found)
+    found = {**machine.describe(), "versions": versions(("numpy", "scipy")), "pools": thread_pools()}
+    for name, value in found.items():
+        print(f"{name}: {value}")
     print(f"networks [n, n, n, 10], mini-batch {BATCH}, float32; microseconds, medians of {ROUNDS} rounds")
     print("    n  parameters    forward   backprop  ratio       eq. (46)  eq. (46) / backprop")
     rows = []
     for width in WIDTHS:
         parameters, passes, obvious = contenders(width)
-        seconds = interleave(passes, ROUNDS, calls=max(1, 2000 // width))
-        forward, backprop = (quartiles(seconds[name])[1] * 1e6 for name in ("forward", "backprop"))
+        seconds = interleave(passes, ROUNDS, times=max(1, 2000 // width))
+        forward, backprop = (statistics.median(seconds[name]) * 1e6 for name in ("forward", "backprop"))
         measured = parameters <= MOST_DIFFERENCES
         if measured:
-            differences = quartiles(interleave(obvious, DIFFERENCE_ROUNDS)["differences"])[1] * 1e6
+            differences = statistics.median(interleave(obvious, DIFFERENCE_ROUNDS)["differences"]) * 1e6
         else:
             differences = forward * (parameters + 1)
         row = {
@@ -106,7 +128,9 @@ def main():
             "parameters": parameters,
             "forward_us": forward,
             "backprop_us": backprop,
-            "backprop_over_forward": median_ratio(seconds["backprop"], seconds["forward"]),
+            "backprop_over_forward": statistics.median(
+                b / f for b, f in zip(seconds["backprop"], seconds["forward"], strict=True)
+            ),
             "differences_us": differences,
             "differences_measured": measured,
         }
@@ -116,7 +140,10 @@ def main():
             f"{differences:14,.0f}{' ' if measured else '*'} {differences / backprop:11,.0f}"
         )
     print("* reckoned: the forward pass times the number of parameters")
-    print("\nwritten to", write_results("backprop_cost", {"machine": found, "rows": rows}).name, "and its .png")
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps({"machine": found, "rows": rows}, indent=1)
+    (RESULTS / "backprop_cost.json").write_text(text + "\n", encoding="utf-8")
+    print("\nwritten to bench/results/backprop_cost.json and its .png")
     plot(rows, RESULTS / "backprop_cost.png")
 
 

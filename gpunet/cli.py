@@ -1,4 +1,4 @@
-"""The command line: gpunet train | evaluate | predict | doctor | parity.
+"""The command line: gpunet train | evaluate | predict | doctor | parity | bench.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 """
@@ -24,6 +24,7 @@ import typer
 from rich.console import Console
 
 from gpunet import blas_check, checks, cli_data, model_file, optimizers, parity_report, reports
+from gpunet.benchmarks import cli as bench_cli
 from gpunet.config import config, show_facts
 from gpunet.datasets import Dataset
 from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
@@ -40,6 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train fully connected networks by backpropagation.",
 )
+app.add_typer(bench_cli.app, name="bench")
 
 _DEFAULT_MODEL = "gpunet-model.safetensors"
 
@@ -100,6 +102,9 @@ def train(
     optimizer: Annotated[str, typer.Option(help="sgd, momentum, nesterov, adam, rmsprop or adagrad.")] = "sgd",
     l2: Annotated[float, typer.Option(min=0.0, help="lambda of L2 regularization, the book's chapter 3.")] = 0.0,
     engine: Annotated[str, typer.Option(help="auto, compiled or verbs: what takes the steps.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the CPU that share a step. Default: as many as are fastest.")
+    ] = None,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",
     seed: Annotated[int | None, typer.Option(min=0, help="Same seed, same numbers.")] = None,
@@ -177,6 +182,7 @@ def train(
                 optimizer=optimizer,
                 l2=l2,
                 engine=engine,
+                threads=threads,
                 validation_data=(dataset.X_test, dataset.y_test),
                 on_epoch=tell,
                 on_progress=report.progress,

@@ -389,6 +389,7 @@ class Network:
         optimizer: str | Optimizer = "sgd",
         l2: float = 0.0,
         engine: str = "auto",
+        threads: int | None = None,
         validation_data: tuple[Any, Any] | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
         on_progress: Progress | None = None,
@@ -418,6 +419,9 @@ class Network:
             What takes the steps. "compiled" is for NumPy on the CPU, built-in activations and costs, and plain SGD,
             momentum, Nesterov's and Adam; "verbs" is NumPy, CuPy or whatever else the device has; "auto" takes the
             first where it can. ``history.engine`` says which it was.
+        threads : int, optional
+            How many threads of the CPU share a step. By default one, and more where they are seen to be faster while
+            the training runs.
         validation_data : (X, y), optional
             Its cost and score are measured after each epoch.
         on_epoch : callable, optional
@@ -443,6 +447,7 @@ class Network:
         batch_size = checks.positive_int(batch_size, "batch_size")
         optimizer = optimizers.get(optimizer)
         checks.one_of(engine, ENGINES, "engine")
+        threads = None if threads is None else checks.positive_int(threads, "threads")
         eta = self.default_eta(optimizer) if eta is None else checks.positive_float(eta, "eta")
         l2 = checks.float_from_zero(l2, "l2")
         for name, callback in (("on_epoch", on_epoch), ("on_progress", on_progress)):
@@ -452,7 +457,7 @@ class Network:
             X, Y, task = self._rows(X, y, "X", "y")
             self._note_large_inputs(X)
             validation = None if validation_data is None else self._validation(validation_data, task)
-            sgd = self._sgd(X, Y, batch_size, eta, optimizer, l2, engine)
+            sgd = self._sgd(X, Y, batch_size, eta, optimizer, l2, engine, threads)
             return self._train(sgd, task, epochs, validation, on_epoch, on_progress)
 
     def outputs(self, X: Any) -> npt.NDArray[Any]:
@@ -677,6 +682,7 @@ class Network:
         optimizer: str | Optimizer = "sgd",
         l2: float = 0.0,
         engine: str = "auto",
+        threads: int | None = None,
     ) -> MiniBatchSGD:
         optimizer = optimizers.get(optimizer)
         n = X.shape[0]
@@ -687,7 +693,7 @@ class Network:
                 stacklevel=3,
             )
         X, Y = self._placed(X, Y)
-        return MiniBatchSGD(self._model, X, Y, min(batch_size, n), eta, self._rng, optimizer, l2, engine)
+        return MiniBatchSGD(self._model, X, Y, min(batch_size, n), eta, self._rng, optimizer, l2, engine, threads)
 
     def _pass(self, x: Any, y: Any, keep_z: bool = False) -> Workspace:
         """Run (25), BP1 and BP2 over the columns x and y."""

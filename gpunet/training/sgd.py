@@ -47,6 +47,8 @@ class MiniBatchSGD:
     l2 : float
         lambda of the penalty lambda/2N * (sum of all w^2) for N examples, equation (87).
     engine : {"auto", "compiled", "verbs"}
+    threads : int, optional
+        Of the CPU, that share a step; by default as many as are found to be fastest.
 
     Raises
     ------
@@ -65,14 +67,15 @@ class MiniBatchSGD:
         optimizer: Optimizer = optimizers.BUILT_IN["sgd"],
         l2: float = 0.0,
         engine: str = "auto",
+        threads: int | None = None,
     ) -> None:
         self._data = data.of(model.ops, X, Y, model.dtype, batch_size)
         self.n = self._data.n
         self.recipe = Recipe(model, batch_size, eta, optimizer, l2 / self.n)
         self._steps = _steps(self.recipe, engine)
-        self._rng = rng
+        self.rng = rng
         flops = 6 * model.parameters.flat.shape[0] * batch_size  # three products of 2 a weight and example
-        self._chooser = ThreadChooser(self._steps.most_threads, flops)
+        self._chooser = ThreadChooser(self._steps.most_threads, flops, fixed=threads)
 
     @property
     def engine(self) -> str:
@@ -83,7 +86,7 @@ class MiniBatchSGD:
         """Train on every example once; return the mean cost, NaN or infinite if it diverged."""
         tell = _Progress(on_progress)
         with self._steps.epoch():
-            for X, Y, index in self._data.parts(self._rng.permutation(self.n)):
+            for X, Y, index in self._data.parts(self.rng.permutation(self.n)):
                 done = 0
                 while done < index.shape[0]:
                     examples = self._take_chunk(X, Y, index[done:])

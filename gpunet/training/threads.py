@@ -60,11 +60,19 @@ class ThreadChooser:
         Floating-point operations of a step; a small one is never split.
     idle_cores : callable, optional
         Tells how many cores were idle since it was last called: more threads than those are not tried.
+    fixed : int, optional
+        So many threads, and nothing is tried.
     """
 
-    def __init__(self, most_threads: int, flops: float, idle_cores: Callable[[], float] | None = None) -> None:
-        most = max(1, min(most_threads, int(flops / _FLOPS_A_THREAD)))
-        self._counts = sorted({2**i for i in range(most.bit_length())} | {most})
+    def __init__(
+        self,
+        most_threads: int,
+        flops: float,
+        idle_cores: Callable[[], float] | None = None,
+        fixed: int | None = None,
+    ) -> None:
+        most = max(1, min(most_threads, int(flops / _FLOPS_A_THREAD))) if fixed is None else 1
+        self._counts = [fixed] if fixed else sorted({2**i for i in range(most.bit_length())} | {most})
         if idle_cores is None and most > 1:
             idle_cores = cpu.IdleCores()
         self._idle_cores = idle_cores
@@ -76,7 +84,7 @@ class ThreadChooser:
         self._due = _FIRST_TRIAL
         self._pause = _SHORTEST_PAUSE
         self._try_more = True
-        self._chunk = Chunk(1, 1, math.inf)
+        self._chunk = Chunk(self.threads, 1, math.inf)
 
     @property
     def threads(self) -> int:
