@@ -64,7 +64,7 @@ def on_cpu(contenders: Iterable[str], counts: Sequence[int | None]) -> list[Sett
 
 
 def _core_type() -> str | None:
-    """Return OpenBLAS's kernels to ask for: those for AVX-512, which it does not find on newer processors by itself."""
+    """Return OpenBLAS's kernels to ask for: those for AVX-512, which it does not always find by itself."""
     best = cpu.best_core_type(cpu.flags())
     return best if best == "SkylakeX" else None
 

@@ -87,6 +87,7 @@ def test_one_engine_serves_one_thread_at_a_time():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore")  # of other libraries in this process, which do not like to be forked
 def test_a_forked_child_trains_on():
     problem = PROBLEMS[0]
     flat, X, Y, order = problem.arrays

@@ -189,6 +189,13 @@ def test_short_epochs_and_small_last_steps_do_no_harm():
     assert chosen.next().steps >= 1
 
 
+def test_a_fixed_number_is_never_changed():
+    fixed = ThreadChooser(8, 1e12, lambda: 8.0, fixed=3)
+    machine = Machine(perfect(1e-3))
+    machine.run(fixed, 5)
+    assert {chunk.threads for chunk in machine.chunks} == {3}
+
+
 def test_same_times_same_choices():
     def choices():
         machine = Machine(perfect(1e-3), noise=0.3)
@@ -198,14 +205,16 @@ def test_same_times_same_choices():
     assert choices() == choices()
 
 
-def test_training_goes_through_its_examples_once_an_epoch_whatever_is_chosen(monkeypatch):
+@pytest.mark.parametrize("engine", ["auto", "verbs"])
+def test_training_goes_through_its_examples_once_an_epoch_whatever_is_chosen(monkeypatch, engine):
     """The same numbers with chunks broken off after every step and with threads that change all the time."""
     import numpy as np
 
     import gpunet
 
     class Restless:
-        def __init__(self, most_threads, flops):
+        def __init__(self, most_threads, flops, fixed):
+            assert fixed is None
             self.turn = 0
 
         def next(self):
@@ -221,7 +230,7 @@ def test_training_goes_through_its_examples_once_an_epoch_whatever_is_chosen(mon
 
     def trained():
         net = gpunet.Network([30, 9, 4], device="cpu", seed=3, dtype="float64")
-        history = net.fit(X, y, epochs=3, batch_size=10)
+        history = net.fit(X, y, epochs=3, batch_size=10, engine=engine)
         return np.concatenate([w.ravel() for w in net.weights]), history.cost
 
     weights, cost = trained()
