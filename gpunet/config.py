@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from gpunet import cpu
-from gpunet.backends import blas, why_not_cuda
+from gpunet.backends import blas, compiled, why_not_cuda
 from gpunet.backends.select import select
 from gpunet.version import __version__
 
@@ -35,8 +35,9 @@ def config() -> dict[str, Any]:
         ``gpunet``, ``python``, ``platform``; ``packages``: name -> version or None; ``cores``: how many this
         process may use; ``blas``: for each BLAS that is loaded its ``library``, ``version``, ``kernels``,
         ``threads``, ``file``, and ``of_scipy``: whether gpunet's matrix products run on it;
-        ``openblas_coretype``: the environment variable that names OpenBLAS's kernels, or None; ``device``: what
-        ``device="auto"`` uses; ``why_not_cuda``: the reason, or None if it is used.
+        ``openblas_coretype``: the environment variable that names OpenBLAS's kernels, or None; ``engine``: the
+        instruction set that the compiled engine uses here, or None; ``why_no_engine``: why there is none; ``device``:
+        what ``device="auto"`` uses; ``why_not_cuda``: the reason, or None if it is used.
     """
     reason = why_not_cuda()
     return {
@@ -47,6 +48,8 @@ def config() -> dict[str, Any]:
         "cores": cpu.usable_cores(),
         "blas": blas.loaded(),
         "openblas_coretype": os.environ.get(cpu.CORE_TYPE),
+        "engine": compiled.instruction_sets()[0] if compiled.why_not_compiled() is None else None,
+        "why_no_engine": compiled.why_not_compiled(),
         "device": select("auto" if reason is None else "cpu").name,
         "why_not_cuda": reason,
     }
@@ -81,6 +84,10 @@ def show_facts(found: dict[str, Any]) -> None:
     if found["openblas_coretype"] is not None:
         by = "this command" if cpu.chosen else "the environment"
         print(f"  {cpu.CORE_TYPE}={found['openblas_coretype']}, set by {by}")
+    if found["engine"] is not None:
+        print(f"training on the CPU uses: the compiled engine, {found['engine']}")
+    else:
+        print(f"training on the CPU uses: NumPy, because {found['why_no_engine']}")
     print(f'device="auto" uses: {found["device"]}')
     if found["why_not_cuda"] is not None:
         print(f"not a GPU, because {found['why_not_cuda']}")

@@ -16,7 +16,7 @@ GOALS = {
     0.95: Problem((784, 30, 10), 10, 6000, cost="log-likelihood", eta=0.5),
     0.98: Problem((784, 256, 10), 32, 1875, cost="log-likelihood", activation="relu", eta=0.2),
 }
-CONTENDERS = ("gpunet-numpy", "torch", "torch-compile", "jax", "sklearn-fit")
+CONTENDERS = ("gpunet-compiled", "gpunet-numpy", "torch", "torch-compile", "jax", "sklearn-fit")
 
 
 def run(

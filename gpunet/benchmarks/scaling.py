@@ -9,7 +9,7 @@ from gpunet.benchmarks import machine, step
 from gpunet.benchmarks.arena import Arena, Setting
 from gpunet.benchmarks.problem import Problem
 
-CONTENDERS = ("gpunet-numpy", "torch", "torch-compile")
+CONTENDERS = ("gpunet-compiled", "gpunet-numpy", "torch", "torch-compile")
 
 
 def _random(sizes: tuple[int, ...], batch: int, steps: int) -> Problem:

@@ -376,6 +376,8 @@ def test_divergence_later_keeps_the_last_whole_epoch(gpunet, folder, tmp_path):
         (["--eta", "inf"], "--eta must be a finite number above 0"),
         (["--eta", "big"], "Invalid value for .--eta"),
         (["--optimizer", "adamm"], "unknown optimizer 'adamm'. Did you mean 'adam'"),
+        (["--engine", "compilde"], "unknown engine 'compilde'. Did you mean 'compiled'"),
+        (["--threads", 0], "Invalid value for .--threads"),
         (["--l2", -1], "Invalid value for .--l2"),
         (["--l2", "inf"], "--l2 must be a finite number"),
         (["--holdout", 1.5], "Invalid value for .--holdout"),

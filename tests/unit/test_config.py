@@ -40,6 +40,15 @@ def test_config_gives_the_reason_why_there_is_no_gpu(monkeypatch, capsys):
     assert "the moon is full" in capsys.readouterr().out
 
 
+def test_config_tells_of_the_compiled_engine(monkeypatch, capsys):
+    found = config()
+    assert (found["engine"] is None) == (found["why_no_engine"] is not None)
+    monkeypatch.setattr("gpunet.backends.compiled.why_not_compiled", lambda: "nobody compiled it")
+    assert config()["engine"] is None
+    gpunet.show_config()
+    assert "NumPy, because nobody compiled it" in capsys.readouterr().out
+
+
 def test_packages_that_are_not_there_are_none(monkeypatch, capsys):
     monkeypatch.setattr("gpunet.config._PACKAGES", ("numpy", "no-such-package-anywhere"))
     assert config()["packages"] == {"numpy": np.__version__, "no-such-package-anywhere": None}

@@ -1,0 +1,147 @@
+"""Which engine takes the steps of a training: what was asked for, or the best that can."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import gpunet
+from gpunet import Activation, Cost, DeviceError, InputError, Network, optimizers
+from gpunet.backends import compiled
+
+needs_engine = pytest.mark.skipif(compiled.why_not_compiled() is not None, reason="there is no compiled engine here")
+SOFTSIGN = Activation("softsign", lambda z, xp: z / (1 + xp.abs(z)), lambda z, xp: 1 / (1 + xp.abs(z)) ** 2)
+QUARTIC = Cost("quartic", lambda a, y, xp: xp.sum((a - y) ** 4, axis=0), lambda a, y, xp: 4 * (a - y) ** 3)
+
+
+class Slow(optimizers.Momentum):
+    """An optimizer of a user's own, by the name of a built-in one."""
+
+
+def network(**options):
+    return Network([4, 5, 3], **{"device": "cpu", "seed": 0, **options})
+
+
+@needs_engine
+def test_auto_takes_the_compiled_engine(blobs):
+    history = network().fit(*blobs, epochs=1)
+    assert history.engine == f"compiled, {compiled.instruction_sets()[0]}"
+    assert history.to_dict()["engine"] == history.engine
+
+
+@needs_engine
+def test_the_books_sgd_takes_it_too(blobs, capsys):
+    net = network()
+    net.SGD([(x[:, None], np.eye(3)[[y]].T) for x, y in zip(*blobs, strict=True)], 1, 10, 1.0)
+    assert net.history.engine.startswith("compiled")
+
+
+def test_verbs_can_be_asked_for(blobs):
+    assert network().fit(*blobs, epochs=1, engine="verbs").engine == "step by step"
+
+
+CAN_NOT = [
+    ({"activation": [SOFTSIGN, "sigmoid"]}, {}, "built-in activations only, not 'softsign'"),
+    ({"activation": [gpunet.mixed("tanh", {0: "relu"}), "sigmoid"]}, {}, "built-in activations only, not 'mixed'"),
+    ({"cost": QUARTIC}, {}, "built-in costs only, not 'quartic'"),
+    ({}, {"optimizer": "rmsprop"}, "not 'rmsprop'"),
+    ({}, {"optimizer": Slow(0.5)}, "built-in optimizers only, not Slow"),
+]
+
+
+@needs_engine
+@pytest.mark.parametrize(("options", "fit", "reason"), CAN_NOT, ids=lambda value: str(value)[:20])
+def test_what_it_does_not_know_goes_by_the_verbs(blobs, options, fit, reason):
+    fit = {"epochs": 1, "eta": 0.1, **fit}
+    assert network(**options).fit(*blobs, **fit).engine == "step by step"
+    net = network(**options)
+    before = net.weights[0].copy()
+    with pytest.raises(DeviceError, match=reason):
+        net.fit(*blobs, engine="compiled", **fit)
+    assert net.history is None
+    np.testing.assert_array_equal(net.weights[0], before)
+
+
+def test_without_it_numpy_does_the_work(blobs, monkeypatch):
+    monkeypatch.setattr(compiled, "why_not_compiled", lambda: "nobody compiled it")
+    assert network().fit(*blobs, epochs=1).engine == "step by step"
+    with pytest.raises(DeviceError, match="nobody compiled it"):
+        network().fit(*blobs, epochs=1, engine="compiled")
+
+
+def test_an_installation_without_it_says_how_to_get_it():
+    program = (
+        "import sys; sys.modules['gpunet._engine'] = None\n"
+        "from gpunet.backends.compiled import why_not_compiled; print(why_not_compiled())"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert "the compiled engine is not there" in run.stdout
+    assert "pip install" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        ({"engine": "compilde"}, "unknown engine 'compilde'. Did you mean 'compiled'"),
+        ({"threads": 0}, "threads must be a whole number of at least 1"),
+        ({"threads": "many"}, "threads must be a whole number of at least 1"),
+    ],
+)
+def test_wrong_choices(blobs, options, fragment):
+    with pytest.raises(InputError, match=fragment):
+        network().fit(*blobs, epochs=1, **options)
+
+
+@needs_engine
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_both_engines_train_the_same_network(blobs, optimizer, dtype):
+    nets = [network(dtype=dtype) for _ in range(2)]
+    options = {"epochs": 3, "batch_size": 7, "optimizer": optimizer, "l2": 2.0, "eta": 0.05}
+    histories = [n.fit(*blobs, engine=e, **options) for n, e in zip(nets, ("compiled", "verbs"), strict=True)]
+    tolerance = 1e-4 if dtype == "float32" else 1e-10
+    np.testing.assert_allclose(histories[0].cost, histories[1].cost, rtol=tolerance)
+    for a, b in zip(nets[0].weights, nets[1].weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+@needs_engine
+def test_the_same_bits_whatever_the_number_of_threads(blobs):
+    nets = [network() for _ in range(3)]
+    for threads, net in zip((1, 2, 3), nets, strict=True):
+        net.fit(*blobs, epochs=2, threads=threads)
+    for net in nets[1:]:
+        np.testing.assert_array_equal(net.weights[0], nets[0].weights[0])
+
+
+@needs_engine
+def test_divergence_and_errors_keep_the_last_whole_epoch(blobs):
+    net = network(activation="linear", cost="quadratic")
+    kept = [net.weights[0].copy()]
+    with pytest.raises(gpunet.DivergenceError, match="eta"):
+        net.fit(*blobs, epochs=50, eta=3.0, on_epoch=lambda epoch: kept.append(net.weights[0].copy()))
+    np.testing.assert_array_equal(net.weights[0], kept[-1])
+
+
+@needs_engine
+def test_an_interrupt_within_an_epoch_keeps_the_last_whole_one(blobs):
+    from gpunet.training.compiled import CompiledSteps
+
+    take, done = CompiledSteps.take, []
+
+    def interrupted(self, X, Y, index, threads, until):
+        done.append(take(self, X, Y, index, threads, until))
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return done[-1]
+
+    net, seen = network(), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CompiledSteps, "take", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            net.fit(*blobs, epochs=9, on_epoch=lambda epoch: seen.append(net.weights[0].copy()))
+    reference = network()
+    if seen:
+        reference.fit(*blobs, epochs=len(seen))
+    np.testing.assert_array_equal(net.weights[0], reference.weights[0])
