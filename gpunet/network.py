@@ -408,7 +408,7 @@ class Network:
         eta : float, optional
             The learning rate. By default 3.0 where all layers are sigmoid and the cost is quadratic (the book's
             chapter 1), 0.5 where all are sigmoid or softmax (its chapter 3), and 0.1 otherwise; these are for plain
-            gradient descent; with momentum it is 0.1 times as much, for Adam, RMSProp and Adagrad 0.001.
+            gradient descent; with momentum it is 0.1 times as much, for Adam and RMSProp 0.001, for Adagrad 0.01.
         optimizer : str or Optimizer, default "sgd"
             "sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad", or an object of `gpunet.optimizers` with
             constants of one's own, such as ``Momentum(0.95)``.
@@ -492,8 +492,8 @@ class Network:
     def default_eta(self, optimizer: str | Optimizer = "sgd") -> float:
         """Return the learning rate that `fit` takes if none is given."""
         optimizer = optimizers.get(optimizer)
-        if optimizer.scales_steps:
-            return 0.001
+        if optimizer.usual_eta is not None:
+            return optimizer.usual_eta
         if optimizer.states:
             return 0.1 * self.default_eta()
         names = {f.name for f in self.activations}

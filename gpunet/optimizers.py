@@ -29,8 +29,8 @@ class Optimizer:
     name: str
     #: How many numbers it remembers of each parameter.
     states: int
-    #: Whether a step's size is about eta, whatever the gradient's.
-    scales_steps = False
+    #: The learning rate that is usual where each parameter's step is scaled; None: it depends on the network.
+    usual_eta: float | None = None
     #: CUDA C++ statements that change ``w``, ``v0`` and ``v1``, given ``g`` and ``c[0]``, ``c[1]``, ...
     cuda: str
 
@@ -117,7 +117,7 @@ class Adam(Optimizer):
     """
 
     name = "adam"
-    scales_steps = True
+    usual_eta = 0.001
     states = 2
     cuda = "v0 += c[1] * (g - v0); v1 = c[2] * v1 + c[3] * g * g; w -= c[0] * v0 / (sqrt(v1) * c[4] + c[5]);"
 
@@ -167,7 +167,7 @@ class RMSProp(Optimizer):
     """
 
     name = "rmsprop"
-    scales_steps = True
+    usual_eta = 0.001
     states = 1
     cuda = "v0 = c[1] * v0 + c[2] * g * g; w -= c[0] * g / (sqrt(v0) + c[3]);"
 
@@ -202,7 +202,7 @@ class Adagrad(Optimizer):
     """
 
     name = "adagrad"
-    scales_steps = True
+    usual_eta = 0.01
     states = 1
     cuda = "v0 += g * g; w -= c[0] * g / (sqrt(v0) + c[1]);"
 
