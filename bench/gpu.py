@@ -17,6 +17,7 @@ import time
 import traceback
 from pathlib import Path
 
+import gpu_products
 import gpu_verbs
 
 from gpunet import Network, datasets
@@ -36,7 +37,7 @@ PROBLEMS = (
     Problem((784, 2048, 2048, 10), 4096, 14),
 )
 #: Of the minutes: the verbs, the steps, the book's run.
-SHARES = {"verbs": 0.25, "steps": 0.5, "book": 0.25}
+SHARES = {"verbs": 0.25, "products": 0.1, "steps": 0.45, "book": 0.2}
 NAMES = ("gpunet-cupy", "torch", "torch-lean", "torch-compile", "jax")
 GRAPH = Entry("PyTorch, CUDA graph of the step", "torch_cuda_graphs:Graph", devices=("cuda",))
 
@@ -85,6 +86,17 @@ def verbs(minutes, ops, clock, sizes=gpu_verbs.Sizes()):  # noqa: B008 - frozen
     return found
 
 
+def products(minutes, ops, clock, shapes=gpu_products.SHAPES):
+    """Time a layer's products by our kernels and by cuBLAS."""
+    ends = time.monotonic() + 60 * minutes
+    with ops.active():
+        return [
+            row
+            for dtype in ("float32", "float64")
+            for row in gpu_products.measure(ops, dtype, clock.seconds, lambda: time.monotonic() < ends, shapes)
+        ]
+
+
 def steps(minutes, device="cuda", problems=PROBLEMS, rounds=15, names=NAMES):
     """Time a step of every contender, interleaved; a problem for which there is no time is left out."""
     ends = time.monotonic() + 60 * minutes
@@ -128,7 +140,7 @@ def book(minutes, devices=("cuda", "cpu"), epochs=30):
 def markdown(found):
     """Return everything as Markdown."""
     lines = ["# gpunet on a GPU", "", *(f"- {name}: {value}" for name, value in found["machine"].items()), ""]
-    for section, write in (("verbs", _verbs), ("steps", _steps), ("book", _book)):
+    for section, write in (("verbs", _verbs), ("products", _products), ("steps", _steps), ("book", _book)):
         content = found.get(section)
         if content is None:
             continue
@@ -163,6 +175,18 @@ def _verbs(content):
             "",
         ]
     return lines
+
+
+def _products(content):
+    rows = []
+    for r in content["found"]:
+        shape = " x ".join(map(str, r["shape"]))
+        if "left out" in r:
+            rows.append([r["left out"], shape, r["dtype"], "", "", ""])
+        else:
+            times = (f"{r[way] * 1e6:,.1f}" if way in r else "" for way in ("blocks", "tiles", "cublas"))
+            rows.append([r["verb"], shape, r["dtype"], *times])
+    return _table(["verb", "n x k x m", "dtype", "blocks, us", "tiles, us", "cuBLAS, us"], rows)
 
 
 def _steps(content):
@@ -228,6 +252,8 @@ def main():
         print(f"{name}: {value}")
     section(found, "verbs", folders, lambda: verbs(minutes * SHARES["verbs"], ops, CudaClock()))
     ops.xp.get_default_memory_pool().free_all_blocks()  # the workers need the memory
+    section(found, "products", folders, lambda: products(minutes * SHARES["products"], ops, CudaClock()))
+    ops.xp.get_default_memory_pool().free_all_blocks()
     section(found, "steps", folders, lambda: steps(minutes * SHARES["steps"]))
     section(found, "book", folders, lambda: book(minutes * SHARES["book"]))
     print("\n" + markdown(found))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet import activations, costs
+from gpunet import activations, costs, optimizers
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Maker:
 def cases(ops, dtype, sizes):
     """Yield a case for each verb and way that it is computed; a group's arrays go when the next one's come."""
     make = _Maker(ops, dtype)
-    for group in (_elementwise, _products, _outer_products, _gathers):
+    for group in (_elementwise, _updates, _products, _outer_products, _gathers):
         yield from group(ops, make, sizes)
 
 
@@ -80,6 +80,9 @@ def _elementwise(ops, make, sizes):
     for cost, name in (("quadratic", "sigmoid"), ("cross-entropy", "sigmoid"), ("log-likelihood", "softmax")):
         call = partial(ops.output_error, costs.get(cost), activations.get(name), a, a, y, out, total)
         yield Case("output_error", f"{cost}, {name}, {of}", call, bytes=3 * block)
+    classes = ops.asarray(np.arange(m) % n)
+    right = ops.asarray(np.zeros(1, dtype=np.int64))
+    yield Case("count_right", of, lambda: ops.count_right(a, classes, right), bytes=block + 8 * m)
     yield Case("sum_batch", of, lambda: ops.sum_batch(a, column), bytes=block + n * make.itemsize)
 
 
@@ -91,6 +94,18 @@ def _products(ops, make, sizes):
     yield Case("matmul", f"w-transposed delta, {k} cubed", lambda: ops.matmul(w.T, x, z), 3 * matrix, flops)
     call = partial(ops.outer_sum, z, x, w, alpha=-1e-9, beta=1.0)
     yield Case("outer_sum", f"into the weights, {k} cubed", call, 4 * matrix, flops)
+
+
+def _updates(ops, make, sizes):
+    count = sizes.n * sizes.m // 4
+    w, nabla = (make.rows(1, count)[0] for _ in range(2))
+    for name in ("momentum", "adam"):
+        optimizer = optimizers.get(name)
+        states = make.rows(optimizer.states, count)
+        c = ops.asarray(optimizer.coefficients(1e-9, np.array([1]))[0], make.dtype)
+        call = partial(ops.update, optimizer, w, nabla, states, c, 0.0, 0)
+        moved = (3 + 2 * optimizer.states) * count * make.itemsize
+        yield Case("update", f"{name}, {count}", call, bytes=moved)
 
 
 def _outer_products(ops, make, sizes):

@@ -1,14 +1,20 @@
 """The command `gpunet`, and `python -m gpunet`: chooses OpenBLAS's kernels, then loads what needs NumPy."""
 
+import sys
+
 from gpunet import cpu
 
 
 def main() -> None:
     """Run the command line."""
     cpu.choose_kernels()
-    from gpunet import cli  # loads NumPy, and with it OpenBLAS
+    try:
+        from gpunet import cli  # loads NumPy, and with it OpenBLAS
 
-    cli.main()
+        cli.main()
+    except KeyboardInterrupt:
+        print("interrupted before anything was done", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from gpunet.network import Network
 from gpunet.parity import compare
 from gpunet.training.history import Epoch
 from gpunet.training.metrics import to_classes
-from gpunet.training.sgd import ENGINES
+from gpunet.training.sgd import ENGINES, MOST_THREADS
 from gpunet.version import __version__
 
 app = typer.Typer(
@@ -103,7 +103,10 @@ def train(
     l2: Annotated[float, typer.Option(min=0.0, help="lambda of L2 regularization, the book's chapter 3.")] = 0.0,
     engine: Annotated[str, typer.Option(help="auto, compiled or verbs: what takes the steps.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the CPU that share a step. Default: as many as are fastest.")
+        int | None,
+        typer.Option(
+            min=1, max=MOST_THREADS, help="Threads of the CPU that share a step. Default: as many as are fastest."
+        ),
     ] = None,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32 or float64.")] = "float32",

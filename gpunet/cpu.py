@@ -9,9 +9,10 @@ import functools
 import math
 import os
 import platform
+import re
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -80,6 +81,12 @@ def usable_cores() -> int:
     """Return how many cores this process may keep busy: by its affinity and by its control groups' quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, _quota())))
+
+
+def allowed_threads(environ: Mapping[str, str] = os.environ) -> float:
+    """Return the least of what OPENBLAS_NUM_THREADS and OMP_NUM_THREADS allow; infinity where neither says."""
+    found = [environ.get(name, "").partition(",")[0].strip() for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")]
+    return min((int(text) for text in found if re.fullmatch("[0-9]{1,6}", text) and int(text)), default=math.inf)
 
 
 class IdleCores:

@@ -26,7 +26,7 @@ from gpunet.parameters import LayerArrays, Parameters
 from gpunet.training import loop, metrics
 from gpunet.training.history import Epoch, History
 from gpunet.training.outputs import count_right, outputs
-from gpunet.training.sgd import ENGINES, MiniBatchSGD, Progress
+from gpunet.training.sgd import ENGINES, MOST_THREADS, MiniBatchSGD, Progress
 from gpunet.training.steps import Recipe, VerbSteps
 
 #: Inputs above this size saturate a network from the start.
@@ -396,6 +396,9 @@ class Network:
     ) -> History:
         """Train on rows, from the present parameters on: a second `fit` goes on where the first ended.
 
+        What an optimizer remembers from step to step (velocities, averages) begins anew with each call. Two threads
+        must not train one network.
+
         Parameters
         ----------
         X : array, shape (N, n_in)
@@ -421,13 +424,14 @@ class Network:
             first where it can. ``history.engine`` says which it was.
         threads : int, optional
             How many threads of the CPU share a step. By default one, and more where they are seen to be faster while
-            the training runs.
+            the training runs. It has no effect on other devices.
         validation_data : (X, y), optional
             Its cost and score are measured after each epoch.
         on_epoch : callable, optional
             Called with an `Epoch` after each epoch.
         on_progress : callable, optional
-            Called about ten times a second with the number of the epoch's examples done.
+            Called about ten times a second with the number of the epoch's examples done. The network's weights are to
+            be read and set between epochs only: the compiled engine has its own within one.
 
         Returns
         -------
@@ -448,6 +452,8 @@ class Network:
         optimizer = optimizers.get(optimizer)
         checks.one_of(engine, ENGINES, "engine")
         threads = None if threads is None else checks.positive_int(threads, "threads")
+        if threads is not None and threads > MOST_THREADS:
+            raise InputError(f"threads must be at most {MOST_THREADS}, got {threads}; this machine has fewer cores.")
         eta = self.default_eta(optimizer) if eta is None else checks.positive_float(eta, "eta")
         l2 = checks.float_from_zero(l2, "l2")
         for name, callback in (("on_epoch", on_epoch), ("on_progress", on_progress)):
@@ -634,14 +640,11 @@ class Network:
         """Run the epochs; where not one is kept, task and history stay as they were."""
         before = self.task, self.history
         recipe = sgd.recipe
-        self.task, self.history = (
-            task,
-            History(self.device, self.backend, sgd.engine, recipe.optimizer.name, recipe.eta, recipe.batch_size),
-        )
+        history = History(self.device, self.backend, sgd.engine, recipe.optimizer.name, recipe.eta, recipe.batch_size)
+        self.task, self.history = task, history
         try:
-            loop.run(sgd, epochs, self.history, validation, on_epoch, on_progress)
+            loop.run(sgd, epochs, history, validation, on_epoch, on_progress)
         finally:
-            history = self.history
             if not history.epochs:
                 self.task, self.history = before
         return history

@@ -11,7 +11,7 @@ remembers of it from step to step, and c what is the same for all parameters, wh
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -249,7 +249,14 @@ BUILT_IN: dict[str, Optimizer] = {
 
 
 def get(optimizer: str | Optimizer | Any) -> Optimizer:
-    """Return the optimizer of that name, or the one given."""
+    """Return the optimizer of that name, or the one given, which must be one of this module's."""
+    known = {type(o) for o in BUILT_IN.values()}
+    if type(optimizer) in known:
+        return cast(Optimizer, optimizer)
+    if optimizer in known:
+        raise InputError(f"optimizer must be an object, got the class: pass {optimizer.__name__}().")
     if isinstance(optimizer, Optimizer):
-        return optimizer
+        raise InputError(
+            f"optimizers of one's own are not supported, got {optimizer!r}; known: {', '.join(BUILT_IN)}."
+        )
     return BUILT_IN[checks.one_of(optimizer, BUILT_IN, "optimizer")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -36,7 +37,7 @@ class Pool:
     def __init__(self, library: Library | None) -> None:
         self._library = library
         self._lock = threading.Lock()
-        self._wanted: list[int] = []  # by each thread that is inside `limit`
+        self._wanted: dict[int, list[int]] = {}  # what each thread inside `limit` asks for, the innermost last
         self._before = 1
 
     def most_threads(self) -> int:
@@ -54,28 +55,50 @@ class Pool:
     def limit(self, count: int) -> Iterator[None]:
         """Let the BLAS take `count` threads, never more than before, and put back what was set.
 
-        Of several threads inside, the one that wants the fewest has its way: they share the cores.
+        Of several threads inside, the one that wants the fewest has its way: they share the cores. Within another
+        `limit` of the same thread the inner one holds. To go back and forth often is slow where two threads do so, as
+        OpenBLAS wakes its own threads each time: an epoch holds one for as long as it lasts.
         """
         if self._library is None:
             yield
             return
+        thread = threading.get_ident()
         with self._lock:
             if not self._wanted:
                 self._before = self._library.get_num_threads()
-            self._wanted.append(count)
-            self._library.set_num_threads(min(self._before, *self._wanted))
+            self._wanted.setdefault(thread, []).append(count)
+            self._set()
         try:
             yield
         finally:
             with self._lock:
-                self._wanted.remove(count)
-                self._library.set_num_threads(min([self._before, *self._wanted]))
+                self._wanted[thread].pop()
+                if not self._wanted[thread]:
+                    del self._wanted[thread]
+                self._set()
+
+    def _set(self) -> None:
+        """Set what the threads inside `limit` agree on, or what was set before the first of them."""
+        assert self._library is not None
+        count = min([self._before, *(counts[-1] for counts in self._wanted.values())])
+        if self._library.get_num_threads() != count:
+            self._library.set_num_threads(count)
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, the threads that are not in it."""
+        self._lock = threading.Lock()
+        if self._wanted:
+            self._wanted = {}
+            self._set()
 
 
 @functools.cache
 def scipy_pool() -> Pool:
     """Return the pool of the BLAS that SciPy calls; one for the process."""
-    return Pool(of_scipy(_loaded()))
+    pool = Pool(of_scipy(_loaded()))
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=pool.after_fork)
+    return pool
 
 
 def loaded() -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,9 +105,8 @@ class CompiledEngine:
 
     @property
     def most_threads(self) -> int:
-        """How many threads are worth a trial: the usable cores, and no more than OMP_NUM_THREADS allows."""
-        allowed = os.environ.get("OMP_NUM_THREADS", "")
-        return min(cpu.usable_cores(), int(allowed)) if allowed.isdecimal() and int(allowed) else cpu.usable_cores()
+        """How many threads are worth a trial: the usable cores, and no more than the environment allows."""
+        return int(min(cpu.usable_cores(), cpu.allowed_threads()))
 
     def load(self, parameters: Array, states: Sequence[Array] = ()) -> None:
         """Copy parameters, and a rule's states, into the engine.

@@ -42,8 +42,8 @@ _MOST_ELEMENTS = 2**30
 _OWN_PRODUCT = 2**27
 #: Outputs of a layer up to which a block for each of them is better than tiles. To be measured.
 _FEW_OUTPUTS = 2**14
-#: A grid of tiles has no more rows.
-_MOST_EXAMPLES = 2**20
+#: A grid of tiles has no more rows: examples, or the neurons of a gradient.
+_MOST_ROWS = 2**20
 #: The share of the free memory that a training's data may take.
 _SHARE_FOR_DATA = 0.8
 
@@ -186,7 +186,7 @@ class CuPyBackend(InPlaceBackend):
         self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
     ) -> Array:
         kernel = self._kernels.get("update", w.dtype, Variant(optimizer=optimizer))
-        numbers = w.dtype.type(penalty), np.int32(n_weights), np.int32(w.size)
+        numbers = w.dtype.type(penalty), np.int64(n_weights), np.int64(w.size)
         launch_singly(kernel, w.size, (w, nabla, states, c, *numbers))
         return w
 
@@ -257,7 +257,7 @@ class CuPyBackend(InPlaceBackend):
     def _is_own_product(self, w: Array, *columns: Array) -> bool:
         """Whether a product with a matrix of w's shape is small, and all have the layout that the kernels take."""
         m = columns[0].shape[1]
-        small = w.size * m <= _OWN_PRODUCT and m <= _MOST_EXAMPLES
+        small = w.size * m <= _OWN_PRODUCT and max(m, w.shape[0]) <= _MOST_ROWS
         return small and w.flags.c_contiguous and w.dtype == columns[0].dtype and self._are_columns(*columns)
 
     # -- How a training runs ---------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ class CuPyBackend(InPlaceBackend):
                     run()
                 finally:
                     graph = stream.end_capture()
-        except (RuntimeError, NotImplementedError) as error:  # CUDA's errors among them
+        except RuntimeError as error:  # CUDA's errors and NotImplementedError among them
             logger.info("gpunet: steps are launched one by one, because %s", error)
             return None
         finally:

@@ -42,7 +42,9 @@ def step(
         list[str] | None,
         typer.Option(help="Sizes, batch and, if you like, steps an epoch: 784,30,10@10 or 784,30,10@10x3000."),
     ] = None,
-    data: Annotated[str, typer.Option(help="mnist, or random: dense numbers.")] = "mnist",
+    data: Annotated[
+        str | None, typer.Option(help="mnist, or random: dense numbers. Default: mnist where it fits the shape.")
+    ] = None,
     dtype: Dtype = "float32",
     threads: Threads = "1,all",
     only: Only = None,
@@ -53,6 +55,7 @@ def step(
     """Measure a step of SGD on five networks."""
     with _usage():
         chosen = [_problem(text, data) for text in shape] if shape else step_question.PROBLEMS
+        data = data or ("mnist" if all(p.data == "mnist" for p in chosen) else "random")
         problems = step_question.problems(data, dtype, chosen)
         counts = settings.threads(threads)
         contenders = settings.on_cpu(settings.names(only), counts) + settings.peaks(counts)
@@ -109,12 +112,13 @@ def _finish(found: dict[str, Any], output: Path | None) -> None:
             typer.echo(f"written to {path}", err=True)
 
 
-def _problem(text: str, data: str) -> Problem:
+def _problem(text: str, data: str | None) -> Problem:
     """Return the problem that --shape tells; without steps, with so many that an epoch takes some 20 ms."""
     match = re.fullmatch(r"(\d+(?:,\d+)+)@(\d+)(?:x(\d+))?", text.replace(" ", ""))
     if match is None:
         raise InputError(f"--shape must be sizes@batch or sizes@batchxsteps, such as 784,30,10@10, got {text!r}.")
     sizes, batch = tuple(map(int, match[1].split(","))), int(match[2])
+    data = data or ("mnist" if (sizes[0], sizes[-1]) == (784, 10) else "random")
     if match[3]:
         return Problem(sizes, batch, int(match[3]), data=data)
     steps = max(2, int(2e9 / Problem(sizes, batch, 1, data=data).flops))

@@ -58,10 +58,11 @@ class Problem:
         checks.one_of(self.cost, ("quadratic", "log-likelihood"), "cost")
         checks.one_of(self.activation, ("sigmoid", "relu"), "activation")
         if len(self.sizes) < 2 or min(self.sizes) < 1 or self.batch < 1 or self.steps < 1:
-            raise InputError(f"sizes, batch and steps must be at least 1, got {self}.")
+            raise InputError(f"sizes, batch and steps must be at least 1, got {self.name} and {self.steps} steps.")
         if self.data == "mnist" and (self.sizes[0] != 784 or self.sizes[-1] != 10 or self.examples > 60_000):
             raise InputError(
-                f'MNIST is 60,000 images of 784 pixels in 10 classes, got {self}; data="random" has any.'
+                f"MNIST is 60,000 images of 784 pixels in 10 classes, got {self.name} and {self.steps} steps; "
+                "random data has any."
             )
 
     @property

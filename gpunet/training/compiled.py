@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 
 from gpunet.backends import Array
 from gpunet.training.steps import Recipe
+
+#: The engine's rows are padded to so many numbers, and mini-batches of so many examples make that felt.
+_PADDED_TO, _MANY_EXAMPLES = 32, 1024
+#: Calls have as many steps as some 50 ms hold. Where a single step has more floating-point operations than that,
+#: calls run beside Python, which must answer an interrupt.
+_LONG_STEP = 5e9
+
+
+def is_worthwhile(recipe: Recipe) -> bool:
+    """Whether the engine is likely to be faster than the verbs, and takes no more memory.
+
+    Its vectors are half empty where layers are narrow. For small mini-batches that is nothing beside what calls
+    from Python take; for large ones it is all there is.
+    """
+    sizes = recipe.model.sizes
+    padded = sum(-(-n // _PADDED_TO) * _PADDED_TO for n in sizes)
+    return recipe.batch_size <= _MANY_EXAMPLES or padded <= 2 * sum(sizes)
 
 
 class CompiledSteps:
@@ -28,6 +47,8 @@ class CompiledSteps:
         self._states = recipe.states()
         self._taken = 0
         self._cost = 0.0
+        self._has_long_steps = 6 * model.parameters.flat.shape[0] * recipe.batch_size > _LONG_STEP
+        self._abandoned = False
 
     @property
     def name(self) -> str:
@@ -45,7 +66,8 @@ class CompiledSteps:
         try:
             yield
         finally:
-            self._engine.store(flat, list(self._states))
+            if not self._abandoned:
+                self._engine.store(flat, list(self._states))
 
     def cost(self) -> float:
         return self._cost
@@ -56,16 +78,42 @@ class CompiledSteps:
 
     def take(self, X: Array, Y: Array, index: Array, threads: int, until: float = math.inf) -> int:
         recipe = self.recipe
-        self._cost += self._engine.steps(
-            X,
-            Y,
-            index,
-            recipe.batch_size,
-            recipe.optimizer.name,
-            self._coefficients(),
-            recipe.penalty,
-            recipe.model.input_scale,
-            threads,
-        )
+
+        def run() -> float:
+            return self._engine.steps(
+                X,
+                Y,
+                index,
+                recipe.batch_size,
+                recipe.optimizer.name,
+                coefficients,
+                recipe.penalty,
+                recipe.model.input_scale,
+                threads,
+            )
+
+        coefficients = self._coefficients()
+        self._cost += self._run_beside(run) if self._has_long_steps else run()
         self._taken += -(-len(index) // recipe.batch_size)
         return len(index)
+
+    def _run_beside(self, run: Callable[[], float]) -> float:
+        """Return what `run` does, from a thread of its own: this one stays open to interrupts.
+
+        After an interrupt the engine goes on by itself to the end of the call, on its own copy of the parameters,
+        which nobody takes any more.
+        """
+        done: Future[float] = Future()
+
+        def work() -> None:
+            try:
+                done.set_result(run())
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=work, name="gpunet engine", daemon=True).start()
+        try:
+            return done.result()
+        except BaseException:
+            self._abandoned = True
+            raise

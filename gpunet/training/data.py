@@ -62,7 +62,10 @@ class Streamed:
             sent = []
             for stage, source in zip(stages, self._sources, strict=True):
                 stage.wait()
-                stage.host[:m] = source[rows]
+                if source.dtype == stage.host.dtype:
+                    np.take(source, rows, axis=0, out=stage.host[:m], mode="clip")  # "raise" would copy once more
+                else:
+                    stage.host[:m] = source[rows]
                 sent.append(stage.send(m))
             yield sent[0], sent[1], self._index[:m]
             for stage in stages:

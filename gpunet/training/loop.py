@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet.backends import Array
-from gpunet.errors import DivergenceError
+from gpunet.errors import DivergenceError, InputError
 from gpunet.model import Model
 from gpunet.training.history import Epoch, History
 from gpunet.training.outputs import measure
 from gpunet.training.sgd import MiniBatchSGD, Progress
+from gpunet.training.steps import Recipe
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,14 @@ def run(
     """
     model = sgd.recipe.model
     ops, flat = model.ops, model.parameters.flat
+    if not np.isfinite(ops.to_numpy(flat)).all():
+        raise InputError("the network's weights or biases hold NaN or infinity before the training; set them anew.")
     good = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
     try:
         for number in range(epochs):
             started = time.perf_counter()
             cost = sgd.run_epoch(on_progress)
-            _check_finite(model, cost, number, sgd.recipe.eta)
+            _check_finite(sgd.recipe, cost, number)
             seconds = time.perf_counter() - started
             measured = validation.measure(model) if validation else (None, None)
             ops.copy(flat, out=good)
@@ -69,12 +72,15 @@ def run(
         raise
 
 
-def _check_finite(model: Model, cost: float, number: int, eta: float) -> None:
+def _check_finite(recipe: Recipe, cost: float, number: int) -> None:
+    model, eta = recipe.model, recipe.eta
     if np.isfinite(cost) and np.isfinite(model.ops.to_numpy(model.parameters.flat)).all():
         return
+    decay = eta * recipe.penalty
+    l2 = f" and a smaller l2 (eta l2 / examples was {decay:.3g}; from 2 on weights grow)" if decay > 0.5 else ""
     kept = f"epoch {number - 1}" if number else "the start"
     raise DivergenceError(
         f"training diverged in epoch {number} (cost {cost:g}): parameters or cost became NaN or infinite. The "
-        f"network keeps the parameters of {kept}. Try a smaller eta (it was {eta:g}), inputs scaled to about "
+        f"network keeps the parameters of {kept}. Try a smaller eta (it was {eta:g}){l2}, inputs scaled to about "
         "[0, 1], or an output activation that fits the targets."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from gpunet.errors import DeviceError
 from gpunet.model import Model
 from gpunet.optimizers import Optimizer
 from gpunet.training import data
-from gpunet.training.compiled import CompiledSteps
+from gpunet.training.compiled import CompiledSteps, is_worthwhile
 from gpunet.training.steps import Recipe, Steps, VerbSteps
 from gpunet.training.threads import ThreadChooser
 
@@ -24,7 +25,12 @@ Progress = Callable[[int], None]
 #: Who may take the steps: "auto" is "compiled" where that is possible, else "verbs".
 ENGINES = ("auto", "compiled", "verbs")
 
+#: More threads than any machine has cores would only wait for each other.
+MOST_THREADS = 1024
+
 _PROGRESS_SECONDS = 0.1
+
+logger = logging.getLogger("gpunet")
 
 
 class MiniBatchSGD:
@@ -105,12 +111,13 @@ class MiniBatchSGD:
 
 
 def _steps(recipe: Recipe, engine: str) -> Steps:
-    if checks.one_of(engine, ENGINES, "engine") != "verbs":
+    if checks.one_of(engine, ENGINES, "engine") == "compiled":
+        return CompiledSteps(recipe)
+    if engine == "auto" and is_worthwhile(recipe):
         try:
             return CompiledSteps(recipe)
-        except DeviceError:
-            if engine == "compiled":
-                raise
+        except DeviceError as error:
+            logger.info("gpunet: the verbs of %s take the steps, because %s", recipe.model.ops.name, error)
     return VerbSteps(recipe)
 
 

@@ -72,7 +72,7 @@ class VerbSteps:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.at_once = REPLAYED if recipe.model.ops.replays else None
+        self.at_once: int | None = REPLAYED if recipe.model.ops.replays else None
         self._parameters = recipe.model.parameters.pairs()
         self._workspaces: dict[int, Workspace] = {}
         self._replays: dict[int, _Replay] = {}
@@ -85,7 +85,7 @@ class VerbSteps:
     @property
     def name(self) -> str:
         replayed = any(replay.launch for replay in self._replays.values())
-        return f"{self.at_once} steps a launch" if replayed else "step by step"
+        return f"{REPLAYED} steps a launch" if replayed else "step by step"
 
     @property
     def most_threads(self) -> int:
@@ -94,7 +94,8 @@ class VerbSteps:
     @contextmanager
     def epoch(self) -> Iterator[None]:
         self._total[...] = 0.0
-        yield
+        with self.recipe.model.ops.threads(1):  # what `take` asks for holds within it
+            yield
 
     def cost(self) -> float:
         return float(self.recipe.model.ops.to_numpy(self._total).sum())
@@ -106,8 +107,9 @@ class VerbSteps:
             if self.at_once is not None and count == self.at_once * self.recipe.batch_size:
                 replay = self._replays.get(id(X))  # a replay reads the arrays that it was captured with
                 if replay is None:
-                    replay = self._replays[id(X)] = _Replay(ops, lambda i, c: self._one_by_one(X, Y, i, c), index, c)
-                replay(index, c)
+                    replay = self._replays[id(X)] = _Replay(ops, X, Y, index, c)
+                if not replay(self._one_by_one, index, c):
+                    self.at_once = None
                 done = count
             else:
                 done = self._one_by_one(X, Y, index, c, until)
@@ -153,27 +155,27 @@ class VerbSteps:
 class _Replay:
     """Steps on arrays that stay where they are, to be replayed by one launch if the device can."""
 
-    def __init__(
-        self, ops: Backend, run: Callable[[Array, Array | None], object], index: Array, c: Array | None
-    ) -> None:
-        self._ops = ops
-        self._run = run
+    def __init__(self, ops: Backend, X: Array, Y: Array, index: Array, c: Array | None) -> None:
+        self._ops, self._X, self._Y = ops, X, Y
         self._index = ops.empty(tuple(index.shape), "int64")
         self._c = None if c is None else ops.empty(tuple(c.shape), str(c.dtype))
-        self._ran = False
         self.launch: Callable[[], None] | None = None
 
-    def __call__(self, index: Array, c: Array | None) -> None:
+    def __call__(self, run: Callable[..., object], index: Array, c: Array | None) -> bool:
+        """Take the steps, by `run` until a launch of them is captured; return whether they can be replayed.
+
+        `run` is handed over each time: who keeps a function keeps its object, and all of a training's memory with it.
+        """
         self._ops.copy(index, out=self._index)
         if self._c is not None:
             self._ops.copy(c, out=self._c)
         if self.launch is not None:
             self.launch()
-            return
-        self._run_on_own()
-        if not self._ran:  # now that everything it needs is there
-            self._ran = True
-            self.launch = self._ops.capture(self._run_on_own)
+            return True
 
-    def _run_on_own(self) -> None:
-        self._run(self._index, self._c)
+        def steps() -> None:
+            run(self._X, self._Y, self._index, self._c)
+
+        steps()
+        self.launch = self._ops.capture(steps)  # now that everything it needs is there
+        return self.launch is not None

@@ -122,6 +122,9 @@ class Stream:
             raise STATE.capture_error
         return Graph(recorded)
 
+    def synchronize(self):
+        STATE.not_captured("synchronize()")
+
     def wait_event(self, event):
         event.waited_for_by.append(self)
 

@@ -1,6 +1,8 @@
 """Steps that a device replays by one launch: the same bits as one by one, and one by one where it can not."""
 
+import gc
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -110,6 +112,25 @@ def test_a_network_of_the_book_trains_as_on_numpy(fake):
     np.testing.assert_allclose(histories[0].cost, histories[1].cost, rtol=1e-10)
     for a, b in zip(*map(parameters, nets), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())
+
+
+def test_nothing_of_a_training_stays(fake):
+    """No cycle of references keeps its arrays until the collector of cycles runs."""
+    net = REPLAYABLE[0].network(sizes=SIZES, device="cuda", dtype="float32", seed=5, input_scale=1 / 255)
+    ops = net._model.ops
+    with ops.active():
+        X, y = data()
+        x, Y = ops.asarray(X), ops.asarray(np.eye(3, dtype=np.uint8)[y])
+        steps = VerbSteps(Recipe(net._model, 3, 0.1, gpunet.optimizers.get("adam"), 0.0))
+        steps.take(x, Y, ops.asarray(np.arange(12)), threads=1)
+    assert steps.name == "4 steps a launch"
+    gone = weakref.ref(steps)
+    gc.disable()
+    try:
+        del steps
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_divergence_within_a_replay_is_noticed(fake):

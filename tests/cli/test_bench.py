@@ -53,7 +53,7 @@ def test_something_else_computed_is_an_error(gpunet, monkeypatch):
     ("arguments", "fragment"),
     [
         (("step", "--shape", "784-30-10"), "--shape must be sizes@batch"),
-        (("step", "--shape", "20,30,10@10"), "MNIST is 60,000 images of 784 pixels"),
+        (("step", "--shape", "20,30,10@10", "--data", "mnist"), "MNIST is 60,000 images of 784 pixels"),
         (("step", "--threads", "many"), "--threads takes numbers, all and auto"),
         (("step", "--only", "keras"), "--only"),
         (("step", "--dtype", "float16"), "dtype"),

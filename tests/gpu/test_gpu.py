@@ -75,6 +75,64 @@ def test_gemm_writes_in_place_in_every_layout():
         np.testing.assert_allclose(cupy.asnumpy(on_card[2]), -0.5 * a @ b + 2 * c, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad"])
+def test_steps_are_replayed_and_give_the_bits_of_single_ones(optimizer, monkeypatch):
+    """640 examples are 64 steps: 32 that run and are captured, 32 that are replayed."""
+    X, y = data(645)
+    options = {"epochs": 2, "batch_size": 10, "eta": 0.01, "optimizer": optimizer, "l2": 0.1}
+    replayed = network()
+    history = replayed.fit(X, y, **options)
+    assert history.engine == "32 steps a launch"
+    monkeypatch.setattr(CuPyBackend, "capture", lambda self, run: None)
+    single = network()
+    assert single.fit(X, y, **options).engine == "step by step"
+    for a, b in zip([*replayed.weights, *replayed.biases], [*single.weights, *single.biases], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert history.cost == single.history.cost
+
+
+def test_optimizers_train_as_on_the_cpu():
+    X, y = data()
+    for optimizer in ("momentum", "adam", "adagrad"):
+        nets = [network(device, dtype="float64") for device in ("cuda", "cpu")]
+        for net in nets:
+            net.fit(X, y, epochs=2, batch_size=10, eta=0.01, optimizer=optimizer, l2=0.5)
+        for a, b in zip(nets[0].weights, nets[1].weights, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-9 * np.abs(b).max())
+
+
+def test_streamed_data_train_as_resident_ones(monkeypatch):
+    """Through pinned memory and two buffers, many times over: a copy that came too early or too late would show."""
+    X, y = data(4000)
+    resident = network()
+    resident.fit(X, y, epochs=3, batch_size=10, eta=0.5)
+    monkeypatch.setattr(CuPyBackend, "holds", lambda self, nbytes: False)
+    monkeypatch.setattr("gpunet.training.data._PART_BYTES", 400 * 794)
+    streamed = network()
+    streamed.fit(X, y, epochs=3, batch_size=10, eta=0.5)
+    for a, b in zip(resident.weights, streamed.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_trainings_memory_is_given_back():
+    """Not when Python's collector of cycles happens to run, but at once."""
+    import gc
+
+    import cupy
+
+    X, y = data(2000)
+    net, pool = network(), cupy.get_default_memory_pool()
+    net.fit(X, y, epochs=1, batch_size=10, optimizer="adam")
+    gc.collect()
+    gc.disable()
+    try:
+        before = pool.used_bytes()
+        net.fit(X, y, epochs=1, batch_size=10, optimizer="adam")
+        assert pool.used_bytes() == before
+    finally:
+        gc.enable()
+
+
 def test_training_goes_through_memory_once():
     """After the first epoch, epochs take no more of the card's memory."""
     import cupy

@@ -321,7 +321,7 @@ def test_memory(capsys, tmp_path):
 @pytest.fixture
 def gpu(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCH))
-    for name in ("gpu", "gpu_verbs"):
+    for name in ("gpu", "gpu_products", "gpu_verbs"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return importlib.import_module("gpu")
 
@@ -350,7 +350,7 @@ def test_verbs_on_the_stand_in(gpu, monkeypatch):
     found = gpu.verbs(1, select("cuda"), clock, gpu.gpu_verbs.Sizes(**TINY_SIZES))
     assert {row["verb"] for row in found["float32"]["rows"]} == {
         "copy", "activate", "hadamard_prime", "output_error", "sum_batch", "matmul", "outer_sum", "outer_batch",
-        "gather",
+        "gather", "count_right", "update",
     }  # fmt: skip
     assert clock.calls == sum(len(found[dtype]["rows"]) for dtype in found)
     by_dtype = {dtype: found[dtype]["rows"][0] for dtype in found}
@@ -359,6 +359,20 @@ def test_verbs_on_the_stand_in(gpu, monkeypatch):
     assert by_dtype["float64"]["share of limit"] == pytest.approx(480 / 1e12 / 1e-3)
     text = gpu.markdown({"machine": {"device": "x"}, "verbs": {"found": found}})
     assert "| copy | 6 x 5 | 1,000.0 |" in text
+
+
+def test_products_on_the_stand_in(gpu, monkeypatch):
+    state = fake_cupy.install(monkeypatch)
+    clock = Clock()
+    found = gpu.products(1, select("cuda"), clock, shapes=((5, 7, 3),))
+    assert [row["verb"] for row in found] == ["layer_forward", "layer_backward", "layer_gradient"] * 2
+    assert state.graph_launches == 8  # tiles for each verb and type, blocks for the forward ones
+    assert all(row["cublas"] == 1e-3 for row in found)
+    assert all(row["tiles"] == pytest.approx(1e-3 / gpu.gpu_products.CALLS) for row in found)
+    text = gpu.markdown({"machine": {}, "products": {"found": found}})
+    assert "| layer_forward | 5 x 7 x 3 | float32 | 50.0 | 50.0 | 1,000.0 |" in text
+    left_out = gpu.products(-1, select("cuda"), clock, shapes=((5, 7, 3),))
+    assert "no time left" in gpu.markdown({"machine": {}, "products": {"found": left_out}})
 
 
 def test_verbs_compute_what_they_say():

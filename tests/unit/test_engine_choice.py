@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 
 import gpunet
-from gpunet import Activation, Cost, DeviceError, InputError, Network, optimizers
+from gpunet import Activation, Cost, DeviceError, InputError, Network
 from gpunet.backends import compiled
 
 needs_engine = pytest.mark.skipif(compiled.why_not_compiled() is not None, reason="there is no compiled engine here")
 SOFTSIGN = Activation("softsign", lambda z, xp: z / (1 + xp.abs(z)), lambda z, xp: 1 / (1 + xp.abs(z)) ** 2)
 QUARTIC = Cost("quartic", lambda a, y, xp: xp.sum((a - y) ** 4, axis=0), lambda a, y, xp: 4 * (a - y) ** 3)
-
-
-class Slow(optimizers.Momentum):
-    """An optimizer of a user's own, by the name of a built-in one."""
 
 
 def network(**options):
@@ -46,7 +42,6 @@ CAN_NOT = [
     ({"activation": [gpunet.mixed("tanh", {0: "relu"}), "sigmoid"]}, {}, "built-in activations only, not 'mixed'"),
     ({"cost": QUARTIC}, {}, "built-in costs only, not 'quartic'"),
     ({}, {"optimizer": "rmsprop"}, "not 'rmsprop'"),
-    ({}, {"optimizer": Slow(0.5)}, "built-in optimizers only, not Slow"),
 ]
 
 
@@ -145,3 +140,105 @@ def test_an_interrupt_within_an_epoch_keeps_the_last_whole_one(blobs):
     if seen:
         reference.fit(*blobs, epochs=len(seen))
     np.testing.assert_array_equal(net.weights[0], reference.weights[0])
+
+
+@needs_engine
+def test_large_batches_of_narrow_layers_go_by_the_verbs():
+    """The engine's vectors would be mostly empty, in time and in memory."""
+    X, y = np.random.default_rng(0).random((3000, 4)), np.arange(3000) % 3
+    assert network().fit(X, y, epochs=1, batch_size=1025).engine == "step by step"
+    assert network().fit(X, y, epochs=1, batch_size=1024).engine.startswith("compiled")
+    assert network().fit(X, y, epochs=1, batch_size=1025, engine="compiled").engine.startswith("compiled")
+    wide = Network([64, 64, 32], device="cpu", seed=0)
+    X, y = np.random.default_rng(0).random((3000, 64)), np.arange(3000) % 32
+    assert wide.fit(X, y, epochs=1, batch_size=1025).engine.startswith("compiled")
+
+
+@needs_engine
+def test_a_long_step_does_not_hold_up_an_interrupt(monkeypatch):
+    """It goes on beside Python, and what it computes is dropped."""
+    import _thread
+    import threading
+    import time
+
+    from gpunet.training import compiled as training_compiled
+
+    monkeypatch.setattr(training_compiled, "_LONG_STEP", 0.0)
+    began, may_end = threading.Event(), threading.Event()
+    steps = compiled.CompiledEngine.steps
+
+    def long(self, *arguments):
+        began.set()
+        may_end.wait(60)
+        return steps(self, *arguments)
+
+    monkeypatch.setattr(compiled.CompiledEngine, "steps", long)
+    net = network()
+    before = net.weights[0].copy()
+
+    def interrupt():
+        began.wait(60)
+        time.sleep(0.1)
+        _thread.interrupt_main()
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(np.random.default_rng(0).random((20, 4)), np.arange(20) % 3, epochs=1)
+    assert not may_end.is_set()
+    np.testing.assert_array_equal(net.weights[0], before)
+    may_end.set()
+    for thread in threading.enumerate():
+        if thread.name == "gpunet engine":
+            thread.join(60)
+    np.testing.assert_array_equal(net.weights[0], before)
+
+
+@needs_engine
+def test_a_long_step_gives_the_same_and_its_errors(blobs, monkeypatch):
+    from gpunet.training import compiled as training_compiled
+
+    plain, beside = network(), network()
+    plain.fit(*blobs, epochs=2)
+    monkeypatch.setattr(training_compiled, "_LONG_STEP", 0.0)
+    beside.fit(*blobs, epochs=2)
+    np.testing.assert_array_equal(plain.weights[0], beside.weights[0])
+
+    def failing(self, *arguments):
+        raise MemoryError("none left")
+
+    monkeypatch.setattr(compiled.CompiledEngine, "steps", failing)
+    with pytest.raises(DeviceError, match="none left"):
+        beside.fit(*blobs, epochs=1)
+    np.testing.assert_array_equal(plain.weights[0], beside.weights[0])
+
+
+def test_infinite_parameters_are_refused_before_the_training(blobs):
+    net = network()
+    net.weights[0][0, 0] = np.inf
+    with pytest.raises(InputError, match="NaN or infinity before the training"):
+        net.fit(*blobs, epochs=1)
+
+
+def test_divergence_by_l2_is_told(blobs):
+    with pytest.raises(gpunet.DivergenceError, match="a smaller l2"):
+        network().fit(*blobs, epochs=200, l2=1e4)
+
+
+def test_a_fit_within_a_callback_does_not_change_what_the_outer_one_returns(blobs):
+    net = network()
+
+    def inner(epoch):
+        if epoch.epoch == 1:
+            net.fit(*blobs, epochs=1)
+
+    assert len(net.fit(*blobs, epochs=3, on_epoch=inner).epochs) == 3
+
+
+def test_optimizers_of_ones_own_are_refused(blobs):
+    class Mine(gpunet.optimizers.Momentum):
+        pass
+
+    with pytest.raises(InputError, match=r"optimizers of one's own are not supported, got Mine"):
+        network().fit(*blobs, epochs=1, optimizer=Mine())
+    with pytest.raises(InputError, match=r"pass Adam\(\)"):
+        network().fit(*blobs, epochs=1, optimizer=gpunet.optimizers.Adam)
