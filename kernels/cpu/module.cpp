@@ -41,7 +41,7 @@ Result guarded(Result failed, Body body) {
     } catch (const PythonError &) {
     } catch (const std::bad_alloc &) {
         PyErr_NoMemory();
-    } catch (const std::exception &error) {  // a thread could not be started
+    } catch (const std::exception &error) {
         PyErr_SetString(PyExc_RuntimeError, error.what());
     }
     return failed;

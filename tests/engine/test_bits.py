@@ -1,6 +1,8 @@
 """The same bits for every number of threads and every time; threads and forks end well."""
 
 import os
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -43,6 +45,66 @@ def test_the_number_of_threads_may_change_from_call_to_call():
             engine.steps(X, Y, order, 10, "sgd", (0.5,), 0.0, 1 / 256, n)
         engine.store(result)
     assert results[0].tobytes() == results[1].tobytes()
+
+
+def test_idle_threads_stay_out_of_calls_that_have_no_part_for_them():
+    """Small calls, so that a thread without a part in one may wake when the next, larger one is being set up."""
+    problem = Problem([6, 4, 3], ["sigmoid", "sigmoid"], batch_size=10)
+    flat, X, Y, order = problem.arrays
+    results = [flat.copy() for _ in range(2)]
+    for result, several in zip(results, [(1, 1), (2, 8)], strict=True):
+        engine = problem.engine()
+        engine.load(result)
+        for call in range(10000):
+            engine.steps(X, Y, order[:20], 10, "sgd", (0.01,), 0.0, 1 / 256, several[call % 2])
+        engine.store(result)
+    assert results[0].tobytes() == results[1].tobytes()
+
+
+WITHOUT_THREADS = """
+import resource
+from engine.problems import Problem
+
+problem = Problem([60, 30, 10], ["sigmoid", "sigmoid"])
+flat, X, Y, order = problem.arrays
+engine = problem.engine()
+
+def train(threads):
+    result = flat.copy()
+    engine.load(result)
+    engine.steps(X, Y, order, 10, "sgd", (0.5,), 0.0, 1 / 256, threads)
+    engine.store(result)
+    return result.tobytes()
+
+def count():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("Threads:"))
+
+expected, before = train(1), count()
+used = 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize:"))
+resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, resource.RLIM_INFINITY))
+assert train(8) == expected
+started = count() - before
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert train(8) == expected and count() - before == 7
+print(started)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer needs memory of its own")
+@pytest.mark.parametrize(("stacks", "started"), [(0.5, "0"), (2.5, "2")])
+def test_threads_that_can_not_be_started_are_not_needed(stacks, started):
+    """A limit on memory leaves room for the stacks of no thread, or of some."""
+    program = WITHOUT_THREADS.replace("ROOM", f"int({stacks} * (8 << 20))")
+    run = subprocess.run(
+        ["bash", "-c", 'ulimit -s 8192 && exec "$@"', "-", sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.stdout.strip() == started, run.stderr
 
 
 def test_engines_work_side_by_side():
