@@ -34,6 +34,35 @@ def test_same_bits_for_every_number_of_threads(instruction_set, dtype, problem):
         assert bits(problem.train(dtype, instruction_set, threads=threads)) == one
 
 
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rule", ["sgd", "momentum"])
+@pytest.mark.parametrize("batch_size", [10, 128, 256, 300])
+def test_same_bits_whether_or_not_zeros_are_skipped(instruction_set, dtype, rule, batch_size):
+    """A call skips zeros if its rows have many, so how an epoch is cut into calls decides which mini-batches do."""
+    problem = Problem(
+        [70, 30, 10], ["sigmoid", "sigmoid"], rule=rule, batch_size=batch_size, examples=2000, zeros=0.97
+    )
+    flat, X, Y, _ = problem.arrays
+    X[: 3 * batch_size] |= 1  # no zeros in the first three mini-batches
+    rows = np.arange(4 * batch_size + 17)
+
+    def train(*cuts):
+        parameters, total = flat.astype(dtype), 0.0
+        states = [np.zeros_like(parameters)] * (rule == "momentum")
+        engine = problem.engine(dtype, instruction_set)
+        engine.load(parameters, states)
+        for part in np.split(rows, cuts):
+            total += engine.steps(X, Y, part, batch_size, rule, problem.coefficients, 0.0, 1 / 256)
+        engine.store(parameters, states)
+        return parameters.tobytes(), states, total
+
+    dense, mixed = train(), train(3 * batch_size)
+    assert mixed[0] == dense[0]
+    np.testing.assert_array_equal(mixed[1], dense[1])
+    np.testing.assert_allclose(mixed[2], dense[2])
+
+
 def test_the_number_of_threads_may_change_from_call_to_call():
     problem = PROBLEMS[0]
     flat, X, Y, order = problem.arrays
