@@ -69,7 +69,7 @@ NetworkMemory<Real>::NetworkMemory(const std::vector<int64_t> &sizes, const std:
         layer.panel_stride = panel_stride(layer.n_in);
         layer.panel_stride_t = panel_stride(layer.n_out);
         layer.activation = activations[l];
-        parameters_ += layer.n_out * (layer.n_in + 1);
+        if (__builtin_add_overflow(parameters_, layer.n_out * (layer.n_in + 1), &parameters_)) throw std::bad_alloc();
     }
     network.layers = int64_t(layers_.size());
     network.layer = layers_.data();

@@ -10,9 +10,9 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
-static long process() { return getpid(); }
+long gpunet::process() { return getpid(); }
 #else
-static long process() { return 0; }
+long gpunet::process() { return 1; }
 #endif
 
 namespace gpunet {

@@ -8,6 +8,9 @@
 
 namespace gpunet {
 
+// This process's number: after a fork the child has another, and none of its parent's threads.
+long process();
+
 class Pool {
    public:
     Pool();

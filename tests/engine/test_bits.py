@@ -205,3 +205,43 @@ def test_a_forked_child_trains_on():
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert train(engine, 3) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore")
+def test_a_child_forked_during_a_call_can_use_the_engine():
+    problem = PROBLEMS[0]
+    flat, X, Y, order = problem.arrays
+    engine = problem.engine()
+    engine.load(flat)
+    long, begun = np.zeros(1_000_000, np.int64), threading.Event()
+
+    def train_long():
+        begun.set()
+        engine.steps(X, Y, long, 10, "sgd", (0.01,), 0.0, 1 / 256, 2)
+
+    worker = threading.Thread(target=train_long)
+    worker.start()
+    begun.wait()
+    while True:  # until the call has begun
+        try:
+            engine.store(flat.copy())
+        except RuntimeError:
+            break
+        assert worker.is_alive()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            result = flat.copy()
+            engine.load(result)
+            engine.steps(X, Y, order, 10, "sgd", (0.5,), 0.0, 1 / 256, 3)
+            engine.store(result)
+            status = 0 if np.isfinite(result).all() and (result != flat).any() else 2
+        finally:
+            os._exit(status)
+    assert worker.is_alive()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    worker.join()
