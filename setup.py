@@ -16,6 +16,7 @@ setup(
             "gpunet._engine",
             sources=sorted(str(path) for path in SOURCES.glob("*.cpp")),
             depends=sorted(str(path) for path in SOURCES.glob("*.h")),
+            define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED_API else [],
             language="c++",
             extra_compile_args=[
                 "-std=c++17",

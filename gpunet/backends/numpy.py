@@ -48,12 +48,13 @@ class NumPyBackend(InPlaceBackend):
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         try:
-            return np.ascontiguousarray(x, dtype=dtype)
+            array = np.ascontiguousarray(x, dtype=dtype)
         except TypeError as error:  # a CuPy array, or a tensor on a GPU
             raise InputError(
                 f"got a {type(x).__module__}.{type(x).__name__}, which is not in the CPU's memory ({error}); "
                 "move it there first, or choose its device with device=."
             ) from error
+        return array if array.flags.aligned else array.copy()  # compiled code relies on it
 
     def to_numpy(self, x: Array) -> npt.NDArray[Any]:
         return np.asarray(x)

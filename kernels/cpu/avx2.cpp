@@ -5,8 +5,10 @@
 
 #if defined(__x86_64__)
 
+// All that the code below is compiled for: a virtual machine may hide any of it.
 static bool usable() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi") &&
+           __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("popcnt");
 }
 
 #define VECTOR_BYTES 32

@@ -1,5 +1,5 @@
-// What the driver (engine.cpp) and the code compiled per instruction set (train.h) share: plain data, no inline
-// functions, so that no unit compiled for a newer CPU can hand its copy of one to the others.
+// What the driver (module.cpp, network.cpp, pool.cpp) and the code compiled per instruction set (train.h) share: plain
+// data, no inline functions, so that no unit compiled for a newer CPU can hand its copy of one to the others.
 //
 // A batch lies in memory as panels: panel p holds the columns [p*NR, (p+1)*NR) of all its rows, row by row, where NR
 // is two vectors of the instruction set. Weights lie the same way as the transpose of the book's w, so that row k of

@@ -1,8 +1,9 @@
 // gpunet._engine: the training loop for Python. Arrays come in through the buffer protocol; every one is checked.
-#define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <atomic>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -41,7 +42,7 @@ Result guarded(Result failed, Body body) {
     } catch (const PythonError &) {
     } catch (const std::bad_alloc &) {
         PyErr_NoMemory();
-    } catch (const std::exception &error) {  // a thread could not be started
+    } catch (const std::exception &error) {
         PyErr_SetString(PyExc_RuntimeError, error.what());
     }
     return failed;
@@ -91,6 +92,8 @@ class Array {
 
     void expect_type(char expected, const char *called) const {
         if (type() != expected) throw Error{PyExc_TypeError, std::string(name_) + " must be of dtype " + called};
+        if (reinterpret_cast<std::uintptr_t>(view_.buf) % std::uintptr_t(view_.itemsize) != 0)
+            value_error(std::string(name_) + " must be aligned, as a copy of it is");
     }
 
     void expect_shape(const std::vector<int64_t> &shape) const {  // -1: any
@@ -148,7 +151,7 @@ const std::vector<const char *> COSTS = {"quadratic", "cross-entropy", "log-like
 const std::vector<const char *> RULES = {"sgd", "momentum", "nesterov", "adam"};
 const int STATES_OF_RULE[] = {0, 1, 1, 2};
 
-constexpr int64_t MOST_NEURONS = int64_t(1) << 31;
+constexpr int64_t MOST_NEURONS = (int64_t(1) << 31) - 1;
 constexpr int MOST_THREADS = 1024;
 
 std::vector<const InstructionSet *> usable_instruction_sets() {
@@ -171,7 +174,7 @@ class Engine {
     virtual void store(PyObject *parameters, PyObject *states) = 0;
     virtual double steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) = 0;
     const InstructionSet &instruction_set;
-    bool busy = false;  // a call is running, without the GIL
+    std::atomic<long> busy{0};  // the process in which a call is running
 };
 
 template <class Real>
@@ -313,11 +316,20 @@ struct EngineObject {
     Engine *engine;
 };
 
-Engine &engine_of(PyObject *self) {
-    Engine *engine = reinterpret_cast<EngineObject *>(self)->engine;
-    if (engine->busy) throw Error{PyExc_RuntimeError, "this engine is at work in another thread"};
-    return *engine;
-}
+// An engine that no other thread uses, for as long as this lives.
+class Turn {
+   public:
+    explicit Turn(PyObject *self) : engine(*reinterpret_cast<EngineObject *>(self)->engine) {
+        // A child that was forked during a call has none of its parent's threads: the call will never end there.
+        long before = engine.busy.load();
+        if (before == process() || !engine.busy.compare_exchange_strong(before, process()))
+            throw Error{PyExc_RuntimeError, "this engine is at work in another thread"};
+    }
+    Turn(const Turn &) = delete;
+    ~Turn() { engine.busy = 0; }
+
+    Engine &engine;
+};
 
 PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
@@ -346,7 +358,7 @@ PyObject *engine_load(PyObject *self, PyObject *args) {
     return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
         PyObject *parameters, *states;
         if (!PyArg_ParseTuple(args, "OO:load", &parameters, &states)) throw PythonError{};
-        engine_of(self).load(parameters, states);
+        Turn(self).engine.load(parameters, states);
         Py_RETURN_NONE;
     });
 }
@@ -355,27 +367,20 @@ PyObject *engine_store(PyObject *self, PyObject *args) {
     return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
         PyObject *parameters, *states;
         if (!PyArg_ParseTuple(args, "OO:store", &parameters, &states)) throw PythonError{};
-        engine_of(self).store(parameters, states);
+        Turn(self).engine.store(parameters, states);
         Py_RETURN_NONE;
     });
 }
 
-// Marks an engine as busy and lets other Python threads run, for as long as it lives.
+// Lets other Python threads run, for as long as it lives.
 class WithoutGIL {
    public:
-    explicit WithoutGIL(Engine &engine) : engine_(engine) {
-        engine_.busy = true;
-        state_ = PyEval_SaveThread();
-    }
+    WithoutGIL() : state_(PyEval_SaveThread()) {}
     WithoutGIL(const WithoutGIL &) = delete;
-    ~WithoutGIL() {
-        PyEval_RestoreThread(state_);
-        engine_.busy = false;
-    }
+    ~WithoutGIL() { PyEval_RestoreThread(state_); }
 
    private:
-    Engine &engine_;
-    PyThreadState *state_;
+    PyThreadState *const state_;
 };
 
 PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
@@ -390,7 +395,7 @@ PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
         if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|ddi:steps", const_cast<char **>(names), &X, &Y, &order,
                                          &batch_size, &rule, &coefficients, &l2, &input_scale, &threads))
             throw PythonError{};
-        Engine &engine = engine_of(self);
+        const Turn turn(self);
         if (batch_size < 1) value_error("batch_size must be at least 1");
         if (threads < 1 || threads > MOST_THREADS) value_error("threads must be 1 to " + std::to_string(MOST_THREADS));
         Job job{};
@@ -404,8 +409,8 @@ PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
         rows.expect_shape({-1});
         double total;
         {
-            const WithoutGIL without(engine);
-            total = engine.steps(inputs, targets, rows, job, threads);
+            const WithoutGIL without;
+            total = turn.engine.steps(inputs, targets, rows, job, threads);
         }
         return PyFloat_FromDouble(total);
     });

@@ -66,10 +66,10 @@ NetworkMemory<Real>::NetworkMemory(const std::vector<int64_t> &sizes, const std:
         layer.n_out = sizes[l + 1];
         layer.panels = panels(layer.n_out);
         layer.panels_t = panels(layer.n_in);
-        layer.panel_stride = panel_stride(layer.n_in);
+        layer.panel_stride = panel_stride((layer.n_in + GROUP - 1) / GROUP * GROUP);  // inputs are skipped in groups
         layer.panel_stride_t = panel_stride(layer.n_out);
         layer.activation = activations[l];
-        parameters_ += layer.n_out * (layer.n_in + 1);
+        if (__builtin_add_overflow(parameters_, layer.n_out * (layer.n_in + 1), &parameters_)) throw std::bad_alloc();
     }
     network.layers = int64_t(layers_.size());
     network.layer = layers_.data();
@@ -81,7 +81,7 @@ NetworkMemory<Real>::NetworkMemory(const std::vector<int64_t> &sizes, const std:
 // Panels whose distance is a large power of two would share few of the cache's sets.
 template <class Real>
 int64_t NetworkMemory<Real>::panel_stride(int64_t rows) const {
-    int64_t bytes = panels(rows) * columns_ * columns_ * int64_t(sizeof(Real));
+    int64_t bytes = rows * columns_ * int64_t(sizeof(Real));
     if (bytes % 65536 == 0) bytes += 8192;
     return bytes / int64_t(sizeof(Real));
 }

@@ -1,16 +1,18 @@
 #include "pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
-static long process() { return getpid(); }
+long gpunet::process() { return getpid(); }
 #else
-static long process() { return 0; }
+long gpunet::process() { return 1; }
 #endif
 
 namespace gpunet {
@@ -79,13 +81,11 @@ class Pool::Threads {
     const long owner = process();
 
     void run(int size, const std::function<void(Team &, int)> &work) {
-        while (int(threads_.size()) < size - 1) {
-            const int index = int(threads_.size()) + 1;
-            threads_.emplace_back([this, index, call = call_] { serve(index, call); });
-        }
-        barrier_.size = size;
+        size = std::min(size, start_threads(size - 1) + 1);
         {
+            // All at once: a thread that had no part in the last call may only now wake and look at it.
             std::lock_guard<std::mutex> lock(mutex_);
+            barrier_.size = size;
             work_ = &work;
             running_ = size - 1;
             call_++;
@@ -105,6 +105,18 @@ class Pool::Threads {
     int running_ = 0;
     bool stopping_ = false;
     std::vector<std::thread> threads_;
+
+    // Have so many threads, or as many as the system allows: the work is the same, whoever does it.
+    int start_threads(int wanted) {
+        try {
+            while (int(threads_.size()) < wanted) {
+                const int index = int(threads_.size()) + 1;
+                threads_.emplace_back([this, index, call = call_] { serve(index, call); });
+            }
+        } catch (const std::system_error &) {
+        }
+        return int(threads_.size());
+    }
 
     void serve(int index, unsigned long call) {
         std::unique_lock<std::mutex> lock(mutex_);

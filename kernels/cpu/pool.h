@@ -8,12 +8,15 @@
 
 namespace gpunet {
 
+// This process's number: after a fork the child has another, and none of its parent's threads.
+long process();
+
 class Pool {
    public:
     Pool();
     ~Pool();
-    // Call work(team, i) for i = 0 ... threads - 1, the first on this thread, and return when all are done.
-    // Throws std::system_error if a thread can not be started.
+    // Call work(team, i) for i = 0 ... team.size - 1, the first on this thread, and return when all are done. The team
+    // has that many threads, or fewer where the system does not allow so many.
     void run(int threads, const std::function<void(Team &, int)> &work);
 
    private:

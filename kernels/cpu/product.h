@@ -5,7 +5,7 @@
 // blocks and shared among threads: the same bits always.
 #pragma once
 
-// a(r, d) lies at a[r * ROW_STEP + d * STEP], but for a jump to the next panel after every `chunk` of d.
+// a(r, d) lies at a[r * ROW_STEP + d * STEP], and row d of b at b[d * NR].
 template <class Real, int WIDTH, int VECTORS, int ROWS_, int STEP, int ROW_STEP>
 struct Tile {
     typedef typename VectorOf<Real, WIDTH>::type V;

@@ -9,8 +9,10 @@ constexpr int64_t SMALL_LAYER_BYTES = 65536;
 constexpr int64_t SAMPLE = 64;
 //: A mini-batch's inputs of at most so many bytes are fetched ahead into the cache.
 constexpr int64_t AHEAD_BYTES = 131072;
-//: Examples whose products are summed before the next part of the weights, so that they stay in the cache.
+//: Examples whose products are summed before the next part of the weights, so that they stay in the cache. Where zeros
+//: are skipped it is the same number, for the same bits.
 constexpr int64_t EXAMPLES_TOGETHER = 128;
+static_assert(EXAMPLES_TOGETHER % WORD == 0);
 //: Panels of inputs that stay in the second-level cache while the weights pass by.
 constexpr int64_t INPUT_PANEL_BYTES = 262144;
 
@@ -316,12 +318,15 @@ class Trainer {
 
     // The whole groups among the `rows` inputs from q * N on, where they are not zero.
     void add_sparse(const Real *a, const Real *delta, int width, int64_t q, int64_t rows, Real *to) {
-        const int64_t used = (m + WORD - 1) / WORD;
         for (int64_t r = 0; r + GROUP <= rows; r += GROUP) {
             const uint32_t *examples = net.examples + (q * N + r) / GROUP * net.example_words;
-            uint32_t any = 0;
-            for (int64_t i = 0; i < used; i++) any |= examples[i];
-            if (any) sparse_outer_products_of<Real>[width](a + r, examples, used, delta, to + r * N);
+            for (int64_t i = 0; i < m; i += EXAMPLES_TOGETHER) {
+                const int64_t words = (min(EXAMPLES_TOGETHER, m - i) + WORD - 1) / WORD;
+                uint32_t any = 0;
+                for (int64_t word = 0; word < words; word++) any |= examples[word];
+                if (any) sparse_outer_products_of<Real>[width](a + i * N + r, examples, words, delta + i * N, to + r * N);
+                examples += words;
+            }
         }
     }
 

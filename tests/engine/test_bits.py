@@ -1,6 +1,8 @@
 """The same bits for every number of threads and every time; threads and forks end well."""
 
 import os
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -32,6 +34,35 @@ def test_same_bits_for_every_number_of_threads(instruction_set, dtype, problem):
         assert bits(problem.train(dtype, instruction_set, threads=threads)) == one
 
 
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rule", ["sgd", "momentum"])
+@pytest.mark.parametrize("batch_size", [10, 128, 256, 300])
+def test_same_bits_whether_or_not_zeros_are_skipped(instruction_set, dtype, rule, batch_size):
+    """A call skips zeros if its rows have many, so how an epoch is cut into calls decides which mini-batches do."""
+    problem = Problem(
+        [70, 30, 10], ["sigmoid", "sigmoid"], rule=rule, batch_size=batch_size, examples=2000, zeros=0.97
+    )
+    flat, X, Y, _ = problem.arrays
+    X[: 3 * batch_size] |= 1  # no zeros in the first three mini-batches
+    rows = np.arange(4 * batch_size + 17)
+
+    def train(*cuts):
+        parameters, total = flat.astype(dtype), 0.0
+        states = [np.zeros_like(parameters)] * (rule == "momentum")
+        engine = problem.engine(dtype, instruction_set)
+        engine.load(parameters, states)
+        for part in np.split(rows, cuts):
+            total += engine.steps(X, Y, part, batch_size, rule, problem.coefficients, 0.0, 1 / 256)
+        engine.store(parameters, states)
+        return parameters.tobytes(), states, total
+
+    dense, mixed = train(), train(3 * batch_size)
+    assert mixed[0] == dense[0]
+    np.testing.assert_array_equal(mixed[1], dense[1])
+    np.testing.assert_allclose(mixed[2], dense[2])
+
+
 def test_the_number_of_threads_may_change_from_call_to_call():
     problem = PROBLEMS[0]
     flat, X, Y, order = problem.arrays
@@ -43,6 +74,66 @@ def test_the_number_of_threads_may_change_from_call_to_call():
             engine.steps(X, Y, order, 10, "sgd", (0.5,), 0.0, 1 / 256, n)
         engine.store(result)
     assert results[0].tobytes() == results[1].tobytes()
+
+
+def test_idle_threads_stay_out_of_calls_that_have_no_part_for_them():
+    """Small calls, so that a thread without a part in one may wake when the next, larger one is being set up."""
+    problem = Problem([6, 4, 3], ["sigmoid", "sigmoid"], batch_size=10)
+    flat, X, Y, order = problem.arrays
+    results = [flat.copy() for _ in range(2)]
+    for result, several in zip(results, [(1, 1), (2, 8)], strict=True):
+        engine = problem.engine()
+        engine.load(result)
+        for call in range(10000):
+            engine.steps(X, Y, order[:20], 10, "sgd", (0.01,), 0.0, 1 / 256, several[call % 2])
+        engine.store(result)
+    assert results[0].tobytes() == results[1].tobytes()
+
+
+WITHOUT_THREADS = """
+import resource
+from engine.problems import Problem
+
+problem = Problem([60, 30, 10], ["sigmoid", "sigmoid"])
+flat, X, Y, order = problem.arrays
+engine = problem.engine()
+
+def train(threads):
+    result = flat.copy()
+    engine.load(result)
+    engine.steps(X, Y, order, 10, "sgd", (0.5,), 0.0, 1 / 256, threads)
+    engine.store(result)
+    return result.tobytes()
+
+def count():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("Threads:"))
+
+expected, before = train(1), count()
+used = 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize:"))
+resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, resource.RLIM_INFINITY))
+assert train(8) == expected
+started = count() - before
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert train(8) == expected and count() - before == 7
+print(started)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+@pytest.mark.skipif("libasan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer needs memory of its own")
+@pytest.mark.parametrize(("stacks", "started"), [(0.5, "0"), (2.5, "2")])
+def test_threads_that_can_not_be_started_are_not_needed(stacks, started):
+    """A limit on memory leaves room for the stacks of no thread, or of some."""
+    program = WITHOUT_THREADS.replace("ROOM", f"int({stacks} * (8 << 20))")
+    run = subprocess.run(
+        ["bash", "-c", 'ulimit -s 8192 && exec "$@"', "-", sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert run.stdout.strip() == started, run.stderr
 
 
 def test_engines_work_side_by_side():
@@ -114,3 +205,43 @@ def test_a_forked_child_trains_on():
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert train(engine, 3) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore")
+def test_a_child_forked_during_a_call_can_use_the_engine():
+    problem = PROBLEMS[0]
+    flat, X, Y, order = problem.arrays
+    engine = problem.engine()
+    engine.load(flat)
+    long, begun = np.zeros(1_000_000, np.int64), threading.Event()
+
+    def train_long():
+        begun.set()
+        engine.steps(X, Y, long, 10, "sgd", (0.01,), 0.0, 1 / 256, 2)
+
+    worker = threading.Thread(target=train_long)
+    worker.start()
+    begun.wait()
+    while True:  # until the call has begun
+        try:
+            engine.store(flat.copy())
+        except RuntimeError:
+            break
+        assert worker.is_alive()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            result = flat.copy()
+            engine.load(result)
+            engine.steps(X, Y, order, 10, "sgd", (0.5,), 0.0, 1 / 256, 3)
+            engine.store(result)
+            status = 0 if np.isfinite(result).all() and (result != flat).any() else 2
+        finally:
+            os._exit(status)
+    assert worker.is_alive()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    worker.join()

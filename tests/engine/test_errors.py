@@ -28,6 +28,15 @@ def engine(problem):
     return engine
 
 
+def misaligned(x):
+    """Return a copy one byte off."""
+    memory = np.empty(x.nbytes + 1, np.uint8)
+    start = 1 - memory.ctypes.data % 2  # at an odd address
+    copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    return copy
+
+
 def read_only(x):
     x.flags.writeable = False
     return x
@@ -40,6 +49,7 @@ def read_only(x):
         (([3], [], QUADRATIC, "float32"), "at least two layers"),
         (([3, 0], [SIGMOID], QUADRATIC, "float32"), "positive"),
         (([3, -1], [SIGMOID], QUADRATIC, "float32"), "positive"),
+        (([3, 2**31], [SIGMOID], QUADRATIC, "float32"), r"below 2\*\*31"),
         (([3, 2**80], [SIGMOID], QUADRATIC, "float32"), "int"),
         (([3, 2.5], [SIGMOID], QUADRATIC, "float32"), "float"),
         (([3, 2, 1], [SIGMOID], QUADRATIC, "float32"), "one for each layer"),
@@ -56,9 +66,12 @@ def test_networks_that_make_no_engine(arguments, message):
 
 
 def test_a_network_larger_than_memory():
-    engine = CompiledEngine([2**31, 2**31], [SIGMOID], QUADRATIC, "float64")
+    most = 2**31 - 1
+    engine = CompiledEngine([most, most], [SIGMOID], QUADRATIC, "float64")
     with pytest.raises(InputError, match="shape"):
         engine.load(np.zeros(3))
+    with pytest.raises(MemoryError):  # the number of its parameters alone would not fit into 63 bits
+        CompiledEngine([most] * 4, [SIGMOID] * 3, QUADRATIC, "float64")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +82,7 @@ def test_a_network_larger_than_memory():
         (lambda x: x.astype(np.float64), "dtype float32"),
         (lambda x: x.astype(">f4"), "dtype float32"),
         (lambda x: np.repeat(x, 2)[::2], "C-contiguous"),
+        (misaligned, "parameters must be aligned, as a copy of it is"),
         (lambda x: "no array", "C-contiguous"),
         (lambda x: None, "C-contiguous"),
     ],
@@ -120,6 +134,9 @@ def test_nothing_is_trained_before_load(problem):
         ({"X": lambda x: x.astype(bool)}, "X must be of dtype"),
         ({"X": lambda x: x.tolist()}, "X must be a C-contiguous"),
         ({"X": lambda x: x[0].copy()}, "X must have shape"),
+        ({"X": lambda x: misaligned(x.astype(np.float32))}, "X must be aligned"),
+        ({"Y": lambda y: misaligned(y.astype(np.float32))}, "Y must be aligned"),
+        ({"order": misaligned}, "order must be aligned"),
         ({"Y": lambda y: y[:-1].copy()}, r"Y must have shape \(64, 3, \), got \(63, 3, \)"),
         ({"Y": lambda y: y[:, :2].copy()}, "Y must have shape"),
         ({"Y": lambda y: y.astype(np.int64)}, "Y must be of dtype"),

@@ -1,5 +1,7 @@
 """The engine trains as the reference does: every shape, activation, cost, rule, type and instruction set."""
 
+import sys
+
 import numpy as np
 import pytest
 from engine.problems import INSTRUCTION_SETS, Problem
@@ -191,3 +193,21 @@ def test_the_logarithm_is_accurate(instruction_set, dtype):
         # a itself may be off by an ulp, which 1 - a and the logarithm magnify
         slack = 4 * np.finfo(dtype).eps / np.minimum(1, np.maximum(a if y else 1 - a, 1e-30))
         assert (np.abs(costs - exact) <= slack + 4 * np.finfo(dtype).eps * np.abs(exact)).all()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+def test_narrow_layers_are_not_padded_to_square_tiles(instruction_set):
+    """Of [1, n, 1], only the weights to the single output are padded to a panel of at most 16 numbers."""
+
+    def resident():
+        with open("/proc/self/status") as status:
+            return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
+
+    n = 300_000
+    sigmoid = activations.get("sigmoid")
+    engine = CompiledEngine([1, n, 1], [sigmoid] * 2, gpunet.costs.get("quadratic"), "float64", instruction_set)
+    parameters = np.ones(3 * n + 1)
+    before = resident()
+    engine.load(parameters)
+    assert resident() - before < 30 * n * parameters.itemsize

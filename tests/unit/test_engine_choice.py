@@ -88,6 +88,23 @@ def test_wrong_choices(blobs, options, fragment):
         network().fit(*blobs, epochs=1, **options)
 
 
+@pytest.mark.parametrize("engine", ["verbs", pytest.param("compiled", marks=needs_engine)])
+def test_data_may_lie_anywhere_in_memory(blobs, engine):
+    def misaligned(x):
+        memory = np.empty(x.nbytes + 2, np.uint8)
+        start = 1 - memory.ctypes.data % 2  # at an odd address
+        copy = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+        copy[...] = x
+        return copy
+
+    X, y = (np.asarray(x) for x in blobs)
+    X, Y = X.astype(np.float32), np.eye(3, dtype=np.float32)[y]
+    nets = [network(dtype="float32") for _ in range(2)]
+    nets[0].fit(X, Y, epochs=1, engine=engine)
+    nets[1].fit(misaligned(X), misaligned(Y), epochs=1, engine=engine)
+    np.testing.assert_array_equal(nets[0].weights[0], nets[1].weights[0])
+
+
 @needs_engine
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
