@@ -44,6 +44,42 @@ def test_limit_sets_and_puts_back():
     assert library.n == 6
 
 
+def test_the_inner_limit_of_a_thread_holds():
+    library = Library(6)
+    pool = blas.Pool(library)
+    with pool.limit(1):
+        with pool.limit(4):
+            assert library.n == 4
+        assert library.n == 1
+    assert library.n == 6
+
+
+def test_an_epoch_sets_the_threads_once(monkeypatch):
+    """To go back and forth is slow where two threads train."""
+    library = Library(6)
+    settings = []
+    monkeypatch.setattr(library, "set_num_threads", lambda n: (settings.append(n), setattr(library, "n", n)))
+    pool = blas.Pool(library)
+    monkeypatch.setattr(blas, "scipy_pool", lambda: pool)
+    net = gpunet.Network([4, 5, 3], device="cpu", seed=0)
+    X, y = np.random.default_rng(0).random((2000, 4)), np.arange(2000) % 3
+    net.fit(X, y, epochs=1, batch_size=1, engine="verbs")
+    assert settings == [1, 6]
+
+
+def test_a_child_process_forgets_its_parents_threads():
+    library = Library(6)
+    pool = blas.Pool(library)
+    with pool.limit(2):
+        pool._lock.acquire()  # another thread of the parent's may hold it
+        pool.after_fork()
+        assert library.n == 6
+        with pool.limit(3):
+            assert library.n == 3
+        pool._wanted[threading.get_ident()] = [2]  # this process was not forked: it ends its own limit
+    assert library.n == 6
+
+
 def test_limit_is_never_above_what_was_set():
     library = Library(2)
     with blas.Pool(library).limit(5):

@@ -155,3 +155,19 @@ def test_idle_cores_are_the_idle_time_over_the_time(tmp_path, monkeypatch):
 
 def test_idle_cores_that_nobody_tells_hinder_nothing(tmp_path):
     assert cpu.IdleCores(tmp_path / "missing")() == math.inf
+
+
+@pytest.mark.parametrize(
+    ("environ", "allowed"),
+    [
+        ({}, math.inf),
+        ({"OMP_NUM_THREADS": "2"}, 2),
+        ({"OPENBLAS_NUM_THREADS": "3", "OMP_NUM_THREADS": "4"}, 3),
+        ({"OMP_NUM_THREADS": " 2,1"}, 2),
+        ({"OMP_NUM_THREADS": "many", "OPENBLAS_NUM_THREADS": "0"}, math.inf),
+        ({"OMP_NUM_THREADS": "-3"}, math.inf),
+        ({"OMP_NUM_THREADS": "9" * 30}, math.inf),
+    ],
+)
+def test_allowed_threads(environ, allowed):
+    assert cpu.allowed_threads(environ) == allowed
