@@ -17,7 +17,7 @@ from gpunet.backends.compiled import CompiledEngine
 from gpunet.backends.in_place import InPlaceBackend
 from gpunet.costs import Cost
 from gpunet.errors import DeviceError, InputError
-from gpunet.optimizers import BUILT_IN, Optimizer
+from gpunet.optimizers import Optimizer
 
 _GEMM = {np.dtype(np.float32): sgemm, np.dtype(np.float64): dgemm}
 
@@ -41,12 +41,10 @@ class NumPyBackend(InPlaceBackend):
     def compiled(
         self, sizes: Sequence[int], activations: Sequence[Activation], cost: Cost, dtype: str, optimizer: Optimizer
     ) -> CompiledEngine:
-        reason = compiled.why_not_compiled() or compiled.why_unsupported(activations, cost, optimizer.name)
-        if reason is None and type(optimizer) is not type(BUILT_IN[optimizer.name]):
-            reason = f"the compiled engine knows the built-in optimizers only, not {optimizer!r}"
+        reason = compiled.why_not_compiled() or compiled.why_unsupported(activations, cost, optimizer)
         if reason is not None:
             raise DeviceError(f"{reason}.")
-        return CompiledEngine(sizes, activations, cost, dtype)
+        return CompiledEngine(sizes, [f.name for f in activations], cost.name, dtype)
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         try:
