@@ -19,11 +19,13 @@ from gpunet.activations import Activation
 from gpunet.costs import BUILT_IN as COSTS
 from gpunet.costs import Cost
 from gpunet.errors import DeviceError, InputError
+from gpunet.optimizers import BUILT_IN as OPTIMIZERS
+from gpunet.optimizers import Optimizer
 
 Array = Any
 
-#: Rule -> how many arrays of the parameters' shape it keeps from step to step.
-STATES = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2}
+#: The optimizers that the engine knows, by the names of their rules.
+RULES = ("sgd", "momentum", "nesterov", "adam")
 
 
 @functools.cache
@@ -39,15 +41,17 @@ def why_not_compiled() -> str | None:
     return None
 
 
-def why_unsupported(activations: Sequence[Activation], cost: Cost, rule: str) -> str | None:
-    """Return what of a network or its rule the compiled engine does not know, or None if it knows all."""
+def why_unsupported(activations: Sequence[Activation], cost: Cost, optimizer: Optimizer) -> str | None:
+    """Return what of a network or its training the compiled engine does not know, or None if it knows all."""
     for f in activations:
         if type(f) is not type(ACTIVATIONS.get(f.name)):
             return f"the compiled engine knows the built-in activations only, not {f.name!r}"
     if type(cost) is not type(COSTS.get(cost.name)):
         return f"the compiled engine knows the built-in costs only, not {cost.name!r}"
-    if rule not in STATES:
-        return f"the compiled engine knows the rules {', '.join(STATES)}, not {rule!r}"
+    if optimizer.name not in RULES:
+        return f"the compiled engine knows the optimizers {', '.join(RULES)}, not {optimizer.name!r}"
+    if type(optimizer) is not type(OPTIMIZERS[optimizer.name]):
+        return f"the compiled engine knows the built-in optimizers only, not {optimizer!r}"
     return None
 
 
@@ -60,13 +64,16 @@ def instruction_sets() -> tuple[str, ...]:
 class CompiledEngine:
     """A network's parameters inside the engine, and the steps that train them.
 
+    It knows activations and costs by their names alone: `why_unsupported` says whether a network has others.
+
     Parameters
     ----------
     sizes : sequence of int
         Neurons in each layer, the input first.
-    activations : sequence of Activation
-        One for each layer after the input.
-    cost : Cost
+    activations : sequence of str
+        One built-in activation for each layer after the input.
+    cost : str
+        A built-in cost.
     dtype : {"float32", "float64"}
     instruction_set : str, optional
         One of `instruction_sets`; by default the best.
@@ -82,18 +89,14 @@ class CompiledEngine:
     def __init__(
         self,
         sizes: Sequence[int],
-        activations: Sequence[Activation],
-        cost: Cost,
+        activations: Sequence[str],
+        cost: str,
         dtype: str,
         instruction_set: str | None = None,
     ) -> None:
-        reason = why_unsupported(activations, cost, "sgd")
-        if reason is not None:
-            raise InputError(f"{reason}.")
         module = _module()
         try:
-            names = [f.name for f in activations]
-            self._engine = module.Engine(list(sizes), names, cost.name, dtype, instruction_set)
+            self._engine = module.Engine(sizes, activations, cost, dtype, instruction_set)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{error}.") from error
 
@@ -116,7 +119,7 @@ class CompiledEngine:
         parameters : array, shape (number of parameters,)
             All weights w^1 ... w^L, each (n_l, n_{l-1}) row by row, and then all biases.
         states : sequence of arrays of the same shape
-            As many as the rule keeps, see `STATES`.
+            As many as the rule keeps: the optimizer's `states`.
         """
         try:
             self._engine.load(parameters, states)

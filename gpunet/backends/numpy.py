@@ -41,10 +41,10 @@ class NumPyBackend(InPlaceBackend):
     def compiled(
         self, sizes: Sequence[int], activations: Sequence[Activation], cost: Cost, dtype: str, optimizer: Optimizer
     ) -> CompiledEngine:
-        reason = compiled.why_not_compiled() or compiled.why_unsupported(activations, cost, optimizer.name)
+        reason = compiled.why_not_compiled() or compiled.why_unsupported(activations, cost, optimizer)
         if reason is not None:
             raise DeviceError(f"{reason}.")
-        return CompiledEngine(sizes, activations, cost, dtype)
+        return CompiledEngine(sizes, [f.name for f in activations], cost.name, dtype)
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         try:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from engine import reference
 
-from gpunet import activations, costs
-from gpunet.backends.compiled import STATES, CompiledEngine, instruction_sets, why_not_compiled
+from gpunet import optimizers
+from gpunet.backends.compiled import RULES, CompiledEngine, instruction_sets, why_not_compiled
 
 INSTRUCTION_SETS = () if why_not_compiled() else instruction_sets()
 COEFFICIENTS = {
@@ -17,7 +17,7 @@ COEFFICIENTS = {
     "nesterov": (0.1, 0.9),
     "adam": (0.01, 0.9, 0.999, 1e-8, 0),
 }
-assert COEFFICIENTS.keys() == STATES.keys()
+assert tuple(COEFFICIENTS) == RULES
 
 
 @dataclass
@@ -55,15 +55,14 @@ class Problem:
                                self.coefficients, self.l2, 1 / 256)  # fmt: skip
 
     def engine(self, dtype="float64", instruction_set=None):
-        built_in = [activations.get(name) for name in self.activations]
-        return CompiledEngine(self.sizes, built_in, costs.get(self.cost), dtype, instruction_set)
+        return CompiledEngine(self.sizes, self.activations, self.cost, dtype, instruction_set)
 
     def train(self, dtype="float64", instruction_set=None, threads=1, calls=1):
         """Return what the engine makes of it: parameters, states, the sum of the costs."""
         flat, X, Y, order = self.arrays
         engine = self.engine(dtype, instruction_set)
         parameters = flat.astype(dtype)
-        states = [np.zeros_like(parameters) for _ in range(STATES[self.rule])]
+        states = [np.zeros_like(parameters) for _ in range(optimizers.get(self.rule).states)]
         engine.load(parameters, states)
         if not self.uint8:
             X, Y = X.astype(dtype), Y.astype(dtype)

@@ -7,7 +7,7 @@ import pytest
 from engine.problems import Problem
 
 import gpunet
-from gpunet import activations, costs
+from gpunet import activations, costs, optimizers
 from gpunet.backends import compiled
 from gpunet.backends.compiled import CompiledEngine, why_not_compiled, why_unsupported
 from gpunet.errors import DeviceError, InputError
@@ -45,19 +45,21 @@ def read_only(x):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([], [], QUADRATIC, "float32"), "at least two layers"),
-        (([3], [], QUADRATIC, "float32"), "at least two layers"),
-        (([3, 0], [SIGMOID], QUADRATIC, "float32"), "positive"),
-        (([3, -1], [SIGMOID], QUADRATIC, "float32"), "positive"),
-        (([3, 2**31], [SIGMOID], QUADRATIC, "float32"), r"below 2\*\*31"),
-        (([3, 2**80], [SIGMOID], QUADRATIC, "float32"), "int"),
-        (([3, 2.5], [SIGMOID], QUADRATIC, "float32"), "float"),
-        (([3, 2, 1], [SIGMOID], QUADRATIC, "float32"), "one for each layer"),
-        (([3, 2], [SIGMOID], QUADRATIC, "float16"), "float16"),
-        (([3, 2], [activations.get("relu")], costs.get("cross-entropy"), "float32"), "sigmoid outputs"),
-        (([3, 2], [SIGMOID], costs.get("log-likelihood"), "float32"), "softmax outputs"),
-        (([3, 2], [SIGMOID], QUADRATIC, "float32", "mmx"), "unknown instruction set 'mmx'; known: "),
-        (([3, 2], [gpunet.mixed("tanh", {0: "relu"})], QUADRATIC, "float32"), "built-in activations"),
+        (([], [], "quadratic", "float32"), "at least two layers"),
+        (([3], [], "quadratic", "float32"), "at least two layers"),
+        (([3, 0], ["sigmoid"], "quadratic", "float32"), "positive"),
+        (([3, -1], ["sigmoid"], "quadratic", "float32"), "positive"),
+        (([3, 2**31], ["sigmoid"], "quadratic", "float32"), r"below 2\*\*31"),
+        (([3, 2**80], ["sigmoid"], "quadratic", "float32"), "int"),
+        (([3, 2.5], ["sigmoid"], "quadratic", "float32"), "float"),
+        (([3, 2, 1], ["sigmoid"], "quadratic", "float32"), "one for each layer"),
+        (([3, 2], ["sigmoid"], "quadratic", "float16"), "float16"),
+        (([3, 2], ["relu"], "cross-entropy", "float32"), "sigmoid outputs"),
+        (([3, 2], ["sigmoid"], "log-likelihood", "float32"), "softmax outputs"),
+        (([3, 2], ["sigmoid"], "quadratic", "float32", "mmx"), "unknown instruction set 'mmx'; known: "),
+        (([3, 2], ["softsign"], "quadratic", "float32"), "unknown activation 'softsign'; known: sigmoid"),
+        (([3, 2], [b"tanh"], "quadratic", "float32"), "an activation must be a string"),
+        (([3, 2], ["sigmoid"], "absolute", "float32"), "unknown cost 'absolute'; known: quadratic"),
     ],
 )
 def test_networks_that_make_no_engine(arguments, message):
@@ -67,11 +69,11 @@ def test_networks_that_make_no_engine(arguments, message):
 
 def test_a_network_larger_than_memory():
     most = 2**31 - 1
-    engine = CompiledEngine([most, most], [SIGMOID], QUADRATIC, "float64")
+    engine = CompiledEngine([most, most], ["sigmoid"], "quadratic", "float64")
     with pytest.raises(InputError, match="shape"):
         engine.load(np.zeros(3))
     with pytest.raises(MemoryError):  # the number of its parameters alone would not fit into 63 bits
-        CompiledEngine([most] * 4, [SIGMOID] * 3, QUADRATIC, "float64")
+        CompiledEngine([most] * 4, ["sigmoid"] * 3, "quadratic", "float64")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_a_batch_size_beyond_the_rows(problem):
 
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu", "linear", "softmax"])
 def test_built_in_activations_are_supported(name):
-    assert why_unsupported([activations.get(name)], QUADRATIC, "adam") is None
+    assert why_unsupported([activations.get(name)], QUADRATIC, optimizers.get("adam")) is None
 
 
 def test_what_is_not_supported_is_named():
@@ -192,10 +194,11 @@ def test_what_is_not_supported_is_named():
     own_cost = gpunet.Cost(
         "absolute", lambda a, y, xp: xp.sum(xp.abs(a - y), axis=0), lambda a, y, xp: xp.sign(a - y)
     )
-    assert "'softsign'" in why_unsupported([own], QUADRATIC, "sgd")
-    assert "'mixed'" in why_unsupported([gpunet.mixed("tanh", {0: "relu"})], QUADRATIC, "sgd")
-    assert "'absolute'" in why_unsupported([SIGMOID], own_cost, "sgd")
-    assert "'rprop'" in why_unsupported([SIGMOID], QUADRATIC, "rprop")
+    sgd = optimizers.get("sgd")
+    assert "'softsign'" in why_unsupported([own], QUADRATIC, sgd)
+    assert "'mixed'" in why_unsupported([gpunet.mixed("tanh", {0: "relu"})], QUADRATIC, sgd)
+    assert "'absolute'" in why_unsupported([SIGMOID], own_cost, sgd)
+    assert "'rmsprop'" in why_unsupported([SIGMOID], QUADRATIC, optimizers.get("rmsprop"))
 
 
 def test_an_installation_without_the_engine_says_why(monkeypatch):

@@ -7,7 +7,6 @@ import pytest
 from engine.problems import INSTRUCTION_SETS, Problem
 
 import gpunet
-from gpunet import activations
 from gpunet.backends.compiled import CompiledEngine
 from gpunet.training.sgd import MiniBatchSGD
 
@@ -121,7 +120,7 @@ def test_an_epoch_of_gpunets_own_loop(cost, dtype, uint8):
         X = X.astype(dtype)
     w, b = [w.copy() for w in net.weights], [b.copy() for b in net.biases]
     flat = np.concatenate([x.ravel() for x in (*w, *b)])
-    engine = CompiledEngine(net.sizes, net.activations, net.cost, dtype)
+    engine = CompiledEngine(net.sizes, [f.name for f in net.activations], net.cost.name, dtype)
     engine.load(flat)
     order = np.random.default_rng(5).permutation(500)
     total = engine.steps(X, Y, order, 16, "sgd", (0.5,), 0.0, 1 / 256)
@@ -164,7 +163,7 @@ def test_activations_are_accurate(name, instruction_set, dtype):
     eps = np.finfo(dtype).eps
     z = np.concatenate([np.logspace(-6, 1.2, 200), -np.logspace(-6, 1.2, 200), [0.0, 50.0, -50.0, 600.0, -600.0]])
     z = z.astype(dtype)
-    engine = CompiledEngine([1, 1], [activations.get(name)], gpunet.costs.get("quadratic"), dtype, instruction_set)
+    engine = CompiledEngine([1, 1], [name], "quadratic", dtype, instruction_set)
     engine.load(np.array([1, 0], dtype))
     costs = [
         engine.steps(np.array([[x]], dtype), np.zeros((1, 1), dtype), np.array([0]), 1, "sgd", (0.0,)) for x in z
@@ -182,8 +181,7 @@ def test_activations_are_accurate(name, instruction_set, dtype):
 def test_the_logarithm_is_accurate(instruction_set, dtype):
     """The cost of cross-entropy against NumPy's logarithm of the same sigmoid, near 0, near 1 and between."""
     z = np.linspace(-15, 15, 301).astype(dtype)
-    sigmoid = activations.get("sigmoid")
-    engine = CompiledEngine([1, 1], [sigmoid], gpunet.costs.get("cross-entropy"), dtype, instruction_set)
+    engine = CompiledEngine([1, 1], ["sigmoid"], "cross-entropy", dtype, instruction_set)
     engine.load(np.array([1, 0], dtype))
     for y in (0, 1):
         target = np.full((1, 1), y, dtype)
@@ -205,8 +203,7 @@ def test_narrow_layers_are_not_padded_to_square_tiles(instruction_set):
             return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmRSS:"))
 
     n = 300_000
-    sigmoid = activations.get("sigmoid")
-    engine = CompiledEngine([1, n, 1], [sigmoid] * 2, gpunet.costs.get("quadratic"), "float64", instruction_set)
+    engine = CompiledEngine([1, n, 1], ["sigmoid"] * 2, "quadratic", "float64", instruction_set)
     parameters = np.ones(3 * n + 1)
     before = resident()
     engine.load(parameters)
