@@ -56,8 +56,8 @@ class Pool:
         """Let the BLAS take `count` threads, never more than before, and put back what was set.
 
         Of several threads inside, the one that wants the fewest has its way: they share the cores. Within another
-        `limit` of the same thread the inner one holds. To go back and forth often is slow where two threads do so, as
-        OpenBLAS wakes its own threads each time: an epoch holds one for as long as it lasts.
+        `limit` of the same thread the inner one holds: an epoch holds one for as long as it lasts, and each chunk of
+        its steps asks for its own number within.
         """
         if self._library is None:
             yield

@@ -55,7 +55,6 @@ def test_the_inner_limit_of_a_thread_holds():
 
 
 def test_an_epoch_sets_the_threads_once(monkeypatch):
-    """To go back and forth is slow where two threads train."""
     library = Library(6)
     settings = []
     monkeypatch.setattr(library, "set_num_threads", lambda n: (settings.append(n), setattr(library, "n", n)))
