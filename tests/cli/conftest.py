@@ -107,7 +107,8 @@ def start(tmp_path, environment):
     started = []
 
     def run(*arguments, **options):
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, **options}
+        # Unbuffered: `communicate` does not know what a `readline` before it has read ahead, and would lose it.
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment, "bufsize": 0, **options}
         child = subprocess.Popen([*COMMAND, *map(str, arguments)], cwd=tmp_path, **options)
         started.append(child)
         return child
