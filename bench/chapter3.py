@@ -36,7 +36,7 @@ def main() -> None:
         }
         runs.append(run)
         print(
-            f"seed {seed}: {run['validation']:.2%} of the validation images (best epoch {run['best_validation']:.2%}), "
+            f"seed {seed}: {run['validation']:.2%} of the validation images (at best {run['best_validation']:.2%}), "
             f"{run['test']:.2%} of the test images, {run['seconds']} s"
         )
     path = Path(__file__).parent / "results" / "chapter3.json"
