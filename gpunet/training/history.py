@@ -179,7 +179,7 @@ class History:
             If there are no epochs, or no picture can be written to `path`.
         """
         # By its name: pictures stand above the training, which does not need them.
-        return importlib.import_module("gpunet.plots").history(self, path)
+        return importlib.import_module("gpunet.plots").training_curves(self, path)
 
     # -- As plain values and files ---------------------------------------------------------------------------------
 
