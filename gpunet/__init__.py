@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpunet import datasets, optimizers
+    from gpunet import datasets, logs, optimizers, plots
     from gpunet.activations import Activation, mixed
     from gpunet.config import show_config
     from gpunet.costs import Cost
@@ -25,8 +25,10 @@ __all__ = [
     "__version__",
     "check_gradients",
     "datasets",
+    "logs",
     "mixed",
     "optimizers",
+    "plots",
     "show_config",
 ]
 
@@ -48,7 +50,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("backends", "datasets", "optimizers"):
+    if name in ("backends", "datasets", "logs", "optimizers", "plots"):
         return import_module(f"gpunet.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'gpunet' has no attribute {name!r}")

@@ -30,7 +30,7 @@ BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "0.35"
 _MARKERS = "os^Dv<P>X*hp"
 _DASHES: tuple[Any, ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 #: Of so many points each has its marker; of more, every few.
-_MARKED = 15
+_MARKED = 20
 
 _DPI = 150
 
@@ -134,6 +134,15 @@ def _look(number: int, color: Any) -> dict[str, Any]:
         "linewidth": 2.0,
         "markersize": 6.0,
     }
+
+
+def colour_scale(
+    figure: Figure, axis: Axes, picture: Any, label: str, size: float, width: float, **options: Any
+) -> None:
+    """Draw the scale of an image's colours beside it, of its height; `width` is a part of the image's."""
+    bar = figure.colorbar(picture, cax=axis.inset_axes([1.0 + width, 0.1, width, 0.8]), **options)
+    bar.set_label(label, fontsize=size)
+    bar.ax.tick_params(labelsize=size - LABEL + SMALL)
 
 
 def log_if_wide(axis: Axes, values: Iterable[float | None], ratio: float = 10.0) -> None:

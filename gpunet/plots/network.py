@@ -20,8 +20,8 @@ from gpunet.training.metrics import to_classes
 MOST_IMAGES = 64
 #: Up to so many classes the cells of a confusion matrix have room for numbers.
 _NUMBERED = 20
-#: Up to so many, each class has its name at the edge.
-_NAMED = 45
+#: Points of the smallest letters; where they do not fit, classes go without a name.
+_SMALLEST = 7.0
 #: Longer names are cut.
 _LONGEST_NAME = 14
 #: A picture of numbers to predict has at most so many points.
@@ -56,7 +56,7 @@ def first_layer_weights(net: Network, shape: tuple[int, int] | None = None) -> F
     rows = math.ceil(min(net.sizes[1], MOST_IMAGES) / columns)
     side = 1.05
     width, height = side * columns + 1.4, side * rows * max(0.6, min(2.0, shape[0] / shape[1])) + 0.9
-    figure = drawing.new_figure("a picture of weights", max(width, 5.0), max(height, 2.5))
+    figure = drawing.new_figure("a picture of weights", max(width, 4.5), max(height, 2.5))
     draw_weights(figure, figure.subplots(), net, shape, LABEL)
     return figure
 
@@ -89,8 +89,9 @@ def confusion_matrix(net: Network, X: Any, y: Any, class_names: Sequence[str] | 
     """
     matrix, names = count_classes(net, X, y, class_names)
     side = float(np.clip(0.5 * len(names) + 1.5, 5.0, 11.0))
-    figure = drawing.new_figure("a confusion matrix", side + 1.4, side)
-    draw_confusion(figure, figure.subplots(), matrix, names, LABEL)
+    longest = min(max(map(len, names)), 2 * _LONGEST_NAME)
+    figure = drawing.new_figure("a confusion matrix", side + 1.6 + 0.1 * longest, side)
+    draw_confusion(figure, figure.subplots(), matrix, names, LABEL, side - 1.5)
     return figure
 
 
@@ -137,17 +138,10 @@ def draw_weights(figure: Figure, axis: Axes, net: Network, shape: tuple[int, int
     limit = float(np.abs(weights).max()) or 1.0
     picture = axis.imshow(sheet, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     axis.set_axis_off()
-    which = (
-        f"the first {n} of {net.sizes[1]} neurons"
-        if n < net.sizes[1]
-        else f"the {n} neurons"
-        if n > 1
-        else "the neuron"
-    )
-    axis.set_title(f"weights of {which} of layer 1", fontsize=size + TITLE - LABEL)
-    bar = figure.colorbar(picture, ax=axis, shrink=0.8, aspect=25, pad=0.02)
-    bar.set_label(r"weight $w^1_{jk}$", fontsize=size)
-    bar.ax.tick_params(labelsize=size - LABEL + SMALL)
+    part = f", neurons 1 to {n} of {net.sizes[1]}" if n < net.sizes[1] else ""
+    axis.set_title(f"weights of layer 1{part}", fontsize=size + TITLE - LABEL)
+    scale = float(np.clip(0.2 / columns, 0.03, 0.1))
+    drawing.colour_scale(figure, axis, picture, r"weight $w^1_{jk}$", size, scale)
 
 
 def count_classes(
@@ -176,40 +170,40 @@ def count_classes(
 
 
 def draw_confusion(
-    figure: Figure, axis: Axes, matrix: npt.NDArray[np.int64], names: Sequence[str], size: float
+    figure: Figure, axis: Axes, matrix: npt.NDArray[np.int64], names: Sequence[str], size: float, side: float
 ) -> None:
-    """Draw a matrix of counts, the shares of each row as colours."""
+    """Draw a matrix of counts, the shares of each row as colours, into an axis of about `side` inches."""
     n, small = len(names), size - LABEL + SMALL
+    cell = 72 * side / n  # points
     share = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     # By its square root, so that a few mistakes are seen beside many that are right.
     norm = drawing.library("matplotlib.colors", "a confusion matrix").PowerNorm(0.5, vmin=0, vmax=100)
     picture = axis.imshow(share, cmap="Blues", norm=norm)
     right, total = int(matrix.trace()), int(matrix.sum())
-    axis.set_title(f"{right:,} of {total:,} right, {right / total:.2%}", fontsize=size + TITLE - LABEL)
+    axis.set_title(f"{right:,} of {total:,} right, {100 * right / total:.2f} %", fontsize=size + TITLE - LABEL)
     axis.set_xlabel("class that the network says", fontsize=size)
     axis.set_ylabel("true class", fontsize=size)
-    every = math.ceil(n / _NAMED)
+    letters = min(small, max(_SMALLEST, 0.7 * cell))
+    every = math.ceil(1.2 * letters / cell)
     shown = range(0, n, every)
-    texts = [_shortened(names[i]) for i in shown]
-    letters = small if n <= _NUMBERED else max(6.0, small * _NUMBERED / n)
-    turned = max(map(len, texts)) * n > 60
+    texts = [_shortened(names[i], _LONGEST_NAME if n > 4 else 2 * _LONGEST_NAME) for i in shown]
+    turned = 0.65 * letters * max(map(len, texts)) > every * cell
     axis.set_xticks(shown, texts, fontsize=letters, rotation=90 if turned else 0)
     axis.set_yticks(shown, texts, fontsize=letters)
     if n <= _NUMBERED:
-        cell = 72 * 0.5 * min(1.0, 10 / n)  # points
-        for i, j in np.ndindex(n, n):
-            if matrix[i, j]:
-                text = str(matrix[i, j])
-                fitting = min(small, 1.5 * cell / len(text))
-                color = "white" if share[i, j] > 35 else "black"
-                axis.text(j, i, text, ha="center", va="center", color=color, fontsize=fitting)
-    bar = figure.colorbar(picture, ax=axis, shrink=0.8, aspect=25, pad=0.02, ticks=[0, 1, 5, 20, 50, 100])
-    bar.set_label("share of the true class (%)", fontsize=size)
-    bar.ax.tick_params(labelsize=small)
+        for i, j in np.argwhere(matrix):
+            text = str(matrix[i, j])
+            fitting = min(small, 1.3 * cell / len(text))
+            color = "white" if share[i, j] > 35 else "black"
+            axis.text(j, i, text, ha="center", va="center", color=color, fontsize=fitting)
+    drawing.colour_scale(
+        figure, axis, picture, "share of the true class (%)", size, 0.04, ticks=[0, 1, 5, 20, 50, 100]
+    )
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
+def _shortened(name: str, longest: int) -> str:
+    """Return the name, if it is too long without its middle: what tells names apart is often at their ends."""
+    return name if len(name) <= longest else name[: longest // 2] + "…" + name[-(longest - longest // 2 - 1) :]
 
 
 def draw_predicted(axis: Axes, net: Network, X: Any, y: Any, size: float) -> None:

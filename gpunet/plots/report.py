@@ -85,7 +85,7 @@ def _draw_results(figure: Figure, net: Network, X: Any, y: Any, class_names: Seq
     axes = figure.subplots(2 if images else 1, 1, squeeze=False)[:, 0]
     if net.task == "classification":
         matrix, names = network.count_classes(net, X, y, class_names)
-        network.draw_confusion(figure, axes[0], matrix, names, _SIZE)
+        network.draw_confusion(figure, axes[0], matrix, names, _SIZE, side=3.5 if images else 5.0)
     else:
         network.draw_predicted(axes[0], net, X, y, _SIZE)
     if images:
