@@ -107,9 +107,10 @@ def _image_shape(n_in: int, shape: Any) -> tuple[int, int]:
             raise InputError(f"{n_in} inputs are no square image; pass shape=(rows, columns).")
         return side, side
     try:
-        rows, columns = (checks.positive_int(n, "a side of shape") for n in shape)
+        rows, columns = shape
     except (TypeError, ValueError):
         raise InputError(f"shape must be (rows, columns) of the image, got {shape!r:.60}.") from None
+    rows, columns = (checks.positive_int(n, "a side of shape") for n in (rows, columns))
     if rows * columns != n_in:
         raise InputError(
             f"an image of shape ({rows}, {columns}) has {rows * columns} numbers; the network takes {n_in}."
@@ -128,7 +129,7 @@ def draw_weights(figure: Figure, axis: Axes, net: Network, shape: tuple[int, int
     height, width = _image_shape(net.sizes[0], shape)
     n, columns = min(net.sizes[1], MOST_IMAGES), _columns(net)
     rows = math.ceil(n / columns)
-    above, beside = max(1, round(0.28 * height)), max(1, round(0.1 * width))
+    above, beside = max(1, round(max(0.28 * height, 0.2 * width))), max(1, round(0.1 * width))
     weights = net.weights[0][:n].reshape(n, height, width)
     sheet = np.full((rows * (height + above), columns * (width + beside) - beside), np.nan)
     for j, image in enumerate(weights):

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 
+import extras
 import pytest
 
 import gpunet
@@ -114,14 +115,14 @@ def test_strange_numbers(tmp_path):
 
 def read_events(folder):
     """What TensorBoard's own reader finds: {tag: [(step, value), ...]}."""
-    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    reading = extras.need("tensorboard.backend.event_processing.event_accumulator")
     accumulator = reading.EventAccumulator(str(folder), size_guidance={reading.TENSORS: 0, reading.SCALARS: 0})
     accumulator.Reload()
     return {tag: [(e.step, e.value) for e in accumulator.Scalars(tag)] for tag in accumulator.Tags()["scalars"]}
 
 
 def test_tensorboard_reads_while_the_training_runs(tmp_path):
-    pytest.importorskip("tensorboard")
+    extras.need("tensorboard")
     with logs.TensorBoardLog(tmp_path / "new" / "run") as log:
         for n in range(3):
             assert log(epoch(n)) is None
@@ -149,7 +150,7 @@ def test_tensorboard_reads_while_the_training_runs(tmp_path):
 
 
 def test_tensorboard_drops_what_a_resumed_training_repeats(tmp_path):
-    pytest.importorskip("tensorboard")
+    extras.need("tensorboard")
     with logs.TensorBoardLog(tmp_path) as log:
         for n in range(5):
             log(epoch(n))
@@ -160,7 +161,7 @@ def test_tensorboard_drops_what_a_resumed_training_repeats(tmp_path):
 
 
 def test_a_closed_log_says_so(tmp_path):
-    pytest.importorskip("tensorboard")
+    extras.need("tensorboard")
     log = logs.TensorBoardLog(tmp_path)
     log.close()
     log.close()
@@ -169,7 +170,7 @@ def test_a_closed_log_says_so(tmp_path):
 
 
 def test_a_log_that_is_dropped_closes_its_file(tmp_path):
-    pytest.importorskip("tensorboard")
+    extras.need("tensorboard")
     log = logs.TensorBoardLog(tmp_path)
     file = log._file._general_file_writer
     log(epoch(0))
@@ -188,7 +189,7 @@ def test_tensorboard_missing(tmp_path, monkeypatch):
 
 
 def test_tensorboard_brings_neither_tensorflow_nor_torch(tmp_path):
-    pytest.importorskip("tensorboard")
+    extras.need("tensorboard")
     program = (
         "import sys; from gpunet.logs import TensorBoardLog; from gpunet.training.history import Epoch\n"
         f"with TensorBoardLog({str(tmp_path)!r}) as log: log(Epoch(0, 1.0, 1.0, 1.0))\n"
