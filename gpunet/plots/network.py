@@ -23,7 +23,7 @@ _NUMBERED = 20
 #: Points of the smallest letters; where they do not fit, classes go without a name.
 _SMALLEST = 7.0
 #: Longer names are cut.
-_LONGEST_NAME = 14
+_LONGEST_NAME = 16
 #: A picture of numbers to predict has at most so many points.
 _MOST_POINTS = 2000
 
@@ -89,7 +89,7 @@ def confusion_matrix(net: Network, X: Any, y: Any, class_names: Sequence[str] | 
     """
     matrix, names = count_classes(net, X, y, class_names)
     side = float(np.clip(0.5 * len(names) + 1.5, 5.0, 11.0))
-    longest = min(max(map(len, names)), 2 * _LONGEST_NAME)
+    longest = min(max(map(len, names)), _LONGEST_NAME)
     figure = drawing.new_figure("a confusion matrix", side + 1.6 + 0.1 * longest, side)
     draw_confusion(figure, figure.subplots(), matrix, names, LABEL, side - 1.5)
     return figure
@@ -187,7 +187,7 @@ def draw_confusion(
     letters = min(small, max(_SMALLEST, 0.7 * cell))
     every = math.ceil(1.2 * letters / cell)
     shown = range(0, n, every)
-    texts = [_shortened(names[i], _LONGEST_NAME if n > 4 else 2 * _LONGEST_NAME) for i in shown]
+    texts = [_shortened(names[i]) for i in shown]
     turned = 0.65 * letters * max(map(len, texts)) > every * cell
     axis.set_xticks(shown, texts, fontsize=letters, rotation=90 if turned else 0)
     axis.set_yticks(shown, texts, fontsize=letters)
@@ -202,9 +202,10 @@ def draw_confusion(
     )
 
 
-def _shortened(name: str, longest: int) -> str:
+def _shortened(name: str) -> str:
     """Return the name, if it is too long without its middle: what tells names apart is often at their ends."""
-    return name if len(name) <= longest else name[: longest // 2] + "…" + name[-(longest - longest // 2 - 1) :]
+    half = _LONGEST_NAME // 2
+    return name if len(name) <= _LONGEST_NAME else name[:half] + "…" + name[1 - half :]
 
 
 def draw_predicted(axis: Axes, net: Network, X: Any, y: Any, size: float) -> None:

@@ -40,22 +40,17 @@ def history(epochs=5, layers=0, validation=True, task="classification", decay=1.
 
 def shown(figure):
     """Every text that the figure shows, with its box."""
-    renderer = figure.canvas.get_renderer() if hasattr(figure.canvas, "get_renderer") else None
     figure.draw_without_rendering()
-    texts = []
     hidden = set()
     for axes in figure.findobj(matplotlib.axes.Axes):
         for axis in (axes.xaxis, axes.yaxis):
             drawn = axis._update_ticks() if axes.axison else []
-            labels = {tick.label1 for tick in drawn}
-            hidden |= {tick.label1 for tick in (*axis.majorTicks, *axis.minorTicks)} - labels
-            hidden |= {tick.label2 for tick in (*axis.majorTicks, *axis.minorTicks)}
+            ticks = {tick for tick in (*axis.majorTicks, *axis.minorTicks) if tick not in drawn}
+            hidden |= {label for tick in ticks for label in (tick.label1, tick.label2)}
             if not axes.axison:
                 hidden |= {axis.label, axis.offsetText}
-    for text in figure.findobj(matplotlib.text.Text):
-        if text.get_text().strip() and text.get_visible() and text not in hidden:
-            texts.append((text.get_text(), text.get_window_extent(renderer)))
-    return texts
+    texts = (text for text in figure.findobj(matplotlib.text.Text) if text not in hidden)
+    return [(t.get_text(), t.get_window_extent()) for t in texts if t.get_visible() and t.get_text().strip()]
 
 
 def assert_readable(figure):
