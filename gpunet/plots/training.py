@@ -104,7 +104,8 @@ def fill(figure: Figure, history: History, draws: list[Draw], columns: int, size
 
 def how_it_ran(history: History) -> str:
     """Return the optimizer, its settings and the machine in a line."""
-    return f"{history.optimizer}, η = {history.eta:g}, mini-batch {history.batch_size}, {history.backend}"
+    eta = "" if history.eta is None else f"η = {history.eta:g}, "
+    return f"{history.optimizer}, {eta}mini-batch {history.batch_size}, {history.backend}"
 
 
 def score_name(task: str | None) -> str:

@@ -65,7 +65,7 @@ class Epoch:
     validation_score : float or None
         Accuracy for classification, R^2 for regression.
     eta : float or None
-        The learning rate of this epoch; None: that of the whole training.
+        The learning rate; None where the optimizer has none.
     layers : tuple of LayerFacts, or None
         The layers after the epoch, l = 1 ... L, if they were asked for.
     """
@@ -101,10 +101,14 @@ class History:
     engine : str
         How the steps were run, such as "step by step".
     optimizer : str
-    eta : float
-        The learning rate that the training began with.
+    eta : float or None
+        The learning rate at the start; None where the optimizer has none.
     batch_size : int
     epochs : list of Epoch
+    stopped : str or None
+        Why the training ended before its last epoch, if it did.
+    best_epoch : int or None
+        The epoch whose parameters early stopping has restored.
     task : {"classification", "regression"}, optional
         Which of accuracy and R^2 the scores are.
     """
@@ -113,9 +117,11 @@ class History:
     backend: str
     engine: str
     optimizer: str
-    eta: float
+    eta: float | None
     batch_size: int
     epochs: list[Epoch] = field(default_factory=list)
+    stopped: str | None = None
+    best_epoch: int | None = None
     task: str | None = None
 
     @property
@@ -134,9 +140,9 @@ class History:
         return [epoch.validation_score for epoch in self.epochs]
 
     @property
-    def etas(self) -> list[float]:
+    def etas(self) -> list[float | None]:
         """The learning rate of each epoch."""
-        return [self.eta if epoch.eta is None else epoch.eta for epoch in self.epochs]
+        return [epoch.eta for epoch in self.epochs]
 
     @property
     def best(self) -> Epoch:

@@ -29,7 +29,7 @@ def history(epochs=None, **options):
 
 
 def test_round_trip_through_json():
-    there = history(task="regression")
+    there = history(task="regression", stopped="no better for 3 epochs", best_epoch=1)
     values = there.to_dict()
     text = json.dumps(values)
     assert json.loads(text) == values
@@ -53,7 +53,7 @@ def test_whole_numbers_become_floats():
 
 def test_older_values_lack_what_came_later():
     values = history().to_dict()
-    del values["task"]
+    del values["task"], values["stopped"], values["best_epoch"]
     for epoch in values["epochs"]:
         del epoch["layers"], epoch["eta"]
     assert History.from_dict(values).epochs[0] == Epoch(0, 0.1 + 0.2, 1 / 3, 12345.678901234567, 2 / 7, 0.1)
@@ -78,7 +78,8 @@ def changed(path, value):
         (["task"], 3, "the history: task must be text"),
         (["batch_size"], 2.5, "batch_size must be a whole number, got 2.5"),
         (["batch_size"], True, "batch_size must be a whole number, got True"),
-        (["eta"], None, "eta must be a number, got None"),
+        (["eta"], "fast", "eta must be a number, got 'fast'"),
+        (["best_epoch"], 1.5, "best_epoch must be a whole number"),
         (["eta"], 10**400, "eta is too large"),
         (["eta"], KeyError, "the history lacks 'eta'"),
         (["mood"], 1, "the history has an entry 'mood' that is not known"),
@@ -106,7 +107,7 @@ def test_lists_by_epoch():
     assert there.cost == [0.1 + 0.2, 5e-324, 1.0]
     assert there.validation_cost == [2 / 7, None, None]
     assert there.validation_score == [0.1, None, None]
-    assert there.etas == [0.3, 0.3 * 0.9, 0.3]
+    assert there.etas == [0.3, 0.3 * 0.9, None]
 
 
 def epoch(number, cost, validation_cost=None, score=None):

@@ -169,6 +169,15 @@ def test_plot_is_the_methods_picture(tmp_path):
     assert titles(figure) == titles(plots.training_curves(history()))
 
 
+def test_an_optimizer_without_a_learning_rate():
+    there = history(0)
+    there.eta = None
+    there.epochs.append(Epoch(0, 1.0, 1.0, 1.0))
+    figure = plots.training_curves(there)
+    assert titles(figure) == ["cost"]
+    assert figure.get_suptitle() == "adam, mini-batch 10, numpy on cpu"
+
+
 def test_nothing_to_draw():
     with pytest.raises(InputError, match="no epochs yet"):
         history(0).plot()
