@@ -18,6 +18,8 @@ from gpunet.training.metrics import to_classes
 
 #: More neurons are not drawn; nobody could tell them apart.
 MOST_IMAGES = 64
+#: The longer side of an image in inches.
+_LONGER_SIDE = 1.0
 #: Up to so many classes the cells of a confusion matrix have room for numbers.
 _NUMBERED = 20
 #: Points of the smallest letters; where they do not fit, classes go without a name.
@@ -52,11 +54,10 @@ def first_layer_weights(net: Network, shape: tuple[int, int] | None = None) -> F
         If the network's inputs are no image of that shape.
     """
     shape = _image_shape(net.sizes[0], shape)
-    columns = _columns(net)
-    rows = math.ceil(min(net.sizes[1], MOST_IMAGES) / columns)
-    side = 1.05
-    width, height = side * columns + 1.4, side * rows * max(0.6, min(2.0, shape[0] / shape[1])) + 0.9
-    figure = drawing.new_figure("a picture of weights", max(width, 4.5), max(height, 2.5))
+    n, columns = min(net.sizes[1], MOST_IMAGES), _columns(net, shape)
+    inch = _LONGER_SIDE / max(shape)  # of a pixel
+    height, width = inch * _cell(shape)[0] * math.ceil(n / columns), inch * _cell(shape)[1] * columns
+    figure = drawing.new_figure("a picture of weights", max(width + 1.4, 4.5), max(height + 0.8, 2.5))
     draw_weights(figure, figure.subplots(), net, shape, LABEL)
     return figure
 
@@ -118,22 +119,30 @@ def _image_shape(n_in: int, shape: Any) -> tuple[int, int]:
     return rows, columns
 
 
-def _columns(net: Network) -> int:
-    """Return how many images stand beside each other: at least as many as below, and so that few places stay free."""
+def _columns(net: Network, shape: tuple[int, int]) -> int:
+    """Return how many images stand beside each other: for a sheet from square to twice as wide, few places free."""
     n = min(net.sizes[1], MOST_IMAGES)
-    return min(range(math.ceil(math.sqrt(n)), math.ceil(math.sqrt(2 * n)) + 1), key=lambda columns: -n % columns)
+    square = math.sqrt(n * shape[0] / shape[1])
+    fewest, most = (min(n, math.ceil(columns)) for columns in (square, math.sqrt(2) * square))
+    return min(range(fewest, most + 1), key=lambda columns: -n % columns)
+
+
+def _cell(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return the pixels of an image with room for its number above it, and some beside it."""
+    rows, columns = shape
+    return rows + max(1, round(max(0.28 * rows, 0.2 * columns))), columns + max(1, round(0.1 * columns))
 
 
 def draw_weights(figure: Figure, axis: Axes, net: Network, shape: tuple[int, int] | None, size: float) -> None:
     """Draw the images into one axis, each with its neuron's number above it."""
-    height, width = _image_shape(net.sizes[0], shape)
-    n, columns = min(net.sizes[1], MOST_IMAGES), _columns(net)
-    rows = math.ceil(n / columns)
-    above, beside = max(1, round(max(0.28 * height, 0.2 * width))), max(1, round(0.1 * width))
+    shape = height, width = _image_shape(net.sizes[0], shape)
+    n, columns = min(net.sizes[1], MOST_IMAGES), _columns(net, shape)
+    cell_height, cell_width = _cell(shape)
+    above, beside = cell_height - height, cell_width - width
     weights = net.weights[0][:n].reshape(n, height, width)
-    sheet = np.full((rows * (height + above), columns * (width + beside) - beside), np.nan)
+    sheet = np.full((math.ceil(n / columns) * cell_height, columns * cell_width - beside), np.nan)
     for j, image in enumerate(weights):
-        top, left = j // columns * (height + above) + above, j % columns * (width + beside)
+        top, left = j // columns * cell_height + above, j % columns * cell_width
         sheet[top : top + height, left : left + width] = image
         axis.text(left, top - 0.2 * above - 0.5, str(j + 1), fontsize=size - LABEL + 9, va="bottom", color=GREY)
     limit = float(np.abs(weights).max()) or 1.0

@@ -200,7 +200,7 @@ def test_first_layer_weights(neurons, shape):
     drawn = min(neurons, network.MOST_IMAGES)
     assert np.isfinite(sheet).sum() == 784 * drawn
     rows, columns = shape or (28, 28)
-    top = len(sheet) // -(-drawn // network._columns(net)) - rows
+    top = network._cell((rows, columns))[0] - rows
     np.testing.assert_array_equal(sheet[top : top + rows, :columns], net.weights[0][0].reshape(rows, columns))
     assert image.norm.vmin == -image.norm.vmax
     words = titles(figure)[0]
