@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gpunet import blas_check, checks, cli_data, model_file, optimizers, parity_report, reports
+from gpunet import blas_check, checks, cli_data, model_file, optimizers, parity_report, plots, reports
 from gpunet.benchmarks import cli as bench_cli
 from gpunet.config import config, show_facts
 from gpunet.datasets import Dataset
@@ -277,7 +277,7 @@ def parity(
     """Compare two backends, verb by verb and along trainings, to see that they compute the same."""
     if plot is not None:
         with _usage():
-            parity_report.check_plot(plot)
+            plots.check_path(plot)
     with _usage(), Console(stderr=True).status("comparing"):
         report = compare(
             _by_name(device),

@@ -408,6 +408,7 @@ class Network:
         early_stopping: bool | int | EarlyStopping | None = None,
         on_epoch: Callback | Sequence[Callback] | None = None,
         on_progress: Progress | None = None,
+        diagnostics: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         checkpoint_seconds: float = 10.0,
@@ -479,6 +480,9 @@ class Network:
         on_progress : callable, optional
             Called about ten times a second with the number of the epoch's examples done. The network's weights are to
             be read and set between epochs only: the compiled engine has its own within one.
+        diagnostics : bool, default False
+            Whether to measure after each epoch, on 1000 of the examples, the norms of each layer's errors, gradients
+            and weights, and its share of saturated neurons: the `layers` of an `Epoch`.
         checkpoint : path, optional
             A file that the training's state is written to between epochs, whole or not at all, and when the training
             ends or is interrupted.
@@ -524,6 +528,7 @@ class Network:
             early_stopping=early_stopping,
             on_epoch=on_epoch,
             on_progress=on_progress,
+            diagnostics=diagnostics,
             checkpoint=checkpoint,
             resume=resume,
             checkpoint_seconds=checkpoint_seconds,
@@ -783,7 +788,7 @@ class Network:
             if not is_lbfgs:
                 self._note_large_batch(options.batch_size, n)
             history.batch_size = n if is_lbfgs else min(options.batch_size, n)
-            self.task, self.history = examples.task, history
+            self.task, self.history, history.task = examples.task, history, examples.task
             fitting.run(examples, validation, history)
         finally:
             if not history.epochs:

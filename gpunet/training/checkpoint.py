@@ -188,15 +188,24 @@ def read(path: str | os.PathLike[str]) -> Resumed:
 
 def _to_json(history: History) -> dict[str, Any]:
     """Return the history for JSON, which has no infinity and no NaN: a validation cost may be either."""
+
+    def written(value: Any) -> Any:
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
     content = history.to_dict()
-    for epoch in content["epochs"]:
-        epoch.update({k: str(v) for k, v in epoch.items() if isinstance(v, float) and not math.isfinite(v)})
-    return content
+    return {**content, "epochs": _each(written, content["epochs"])}
 
 
 def _from_json(content: dict[str, Any]) -> History:
-    epochs = [{k: float(v) if isinstance(v, str) else v for k, v in e.items()} for e in content["epochs"]]
+    epochs = _each(lambda value: float(value) if isinstance(value, str) else value, content["epochs"])
     return History.from_dict({**content, "epochs": epochs})
+
+
+def _each(change: Callable[[Any], Any], values: Any) -> Any:
+    """Return lists and dicts with whatever is in them changed."""
+    if isinstance(values, dict):
+        return {key: _each(change, value) for key, value in values.items()}
+    return [_each(change, value) for value in values] if isinstance(values, list) else change(values)
 
 
 def _checksum(model: SavedModel, facts: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> int:

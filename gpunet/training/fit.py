@@ -16,6 +16,7 @@ from gpunet.model_file import SavedModel
 from gpunet.optimizers import LBFGS
 from gpunet.training import checkpoint, lbfgs, loop
 from gpunet.training.checkpoint import Checkpoint, Resumed
+from gpunet.training.diagnostics import Diagnostics
 from gpunet.training.history import History
 from gpunet.training.metrics import to_classes
 from gpunet.training.options import Options
@@ -153,9 +154,10 @@ class Fitting:
         if options.label_smoothing:
             examples = examples.smoothed(options.label_smoothing, model)
         examples = examples.placed(model)
+        diagnostics = Diagnostics(model, examples.X, examples.Y) if options.diagnostics else None
         if isinstance(options.optimizer, LBFGS):
             whole = lbfgs.WholeGradient(model, examples.arrays, options.l2 / n)
-            course = self._course(validation, history, file)
+            course = self._course(validation, history, diagnostics, file)
             lbfgs.run(whole, options.optimizer, course, saved=file is not None)
             return
         sgd = MiniBatchSGD(
@@ -164,9 +166,16 @@ class Fitting:
         history.engine = sgd.engine
         if resumed is not None:
             _restore_steps(sgd, resumed, options)
-        loop.run(sgd, options.eta, self._course(validation, history, file), options.on_progress)
+        course = self._course(validation, history, diagnostics, file)
+        loop.run(sgd, options.eta, course, options.on_progress)
 
-    def _course(self, validation: loop.Validation | None, history: History, file: Checkpoint | None) -> loop.Course:
+    def _course(
+        self,
+        validation: loop.Validation | None,
+        history: History,
+        diagnostics: Diagnostics | None,
+        file: Checkpoint | None,
+    ) -> loop.Course:
         """Return the training's course, from the checkpoint on if there is one: nothing is refused after this."""
         options, resumed = self._options, self._resumed
         if resumed is not None:
@@ -179,6 +188,7 @@ class Fitting:
             validation,
             options.early_stopping,
             options.on_epoch,
+            diagnostics,
             file,
         )
         if resumed is not None and resumed.snapshot.best is not None:

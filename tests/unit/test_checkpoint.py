@@ -1,6 +1,7 @@
-"""Checkpoints: a training that goes on has the bits of one that never ended; no damaged or other file is gone on from."""
+"""Checkpoints: what goes on has the bits of what never ended, and no damaged or other file is gone on from."""
 
 import errno
+import inspect
 import os
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def parameters(net):
 
 def facts(history):
     """What a training's history says, without how long it took."""
-    epochs = [(e.epoch, e.validation_cost, e.validation_score, e.eta) for e in history.epochs]
+    epochs = [(e.epoch, e.validation_cost, e.validation_score, e.eta, e.layers) for e in history.epochs]
     return epochs, history.stopped, history.best_epoch, history.engine
 
 
@@ -91,7 +92,7 @@ def assert_same(net, other):
 @pytest.mark.parametrize("options", TRAININGS.values(), ids=TRAININGS.keys())
 def test_a_resumed_training_has_the_bits_of_one_that_never_ended(blobs, tmp_path, options, dtype):
     """Interrupted three times; the networks that go on have another seed: nothing of it may matter."""
-    options = {**options, "epochs": 7, "threads": 1}
+    options = {**options, "epochs": 7, "threads": 1, "diagnostics": "dropout" in options}
     whole = small(dtype=dtype)
     before = parameters(whole)
     whole.fit(*blobs, **options)
@@ -478,10 +479,8 @@ def test_other_data_are_refused(blobs, tmp_path, written, change):
 
 def test_no_new_parameter_of_fit_is_forgotten():
     """Whoever adds one decides whether a training may go on with another value of it."""
-    import inspect
-
-    free = {"self", "X", "y", "epochs", "engine", "threads", "validation_data", "on_epoch", "on_progress", "checkpoint",
-            "resume", "checkpoint_seconds", "diagnostics"}  # fmt: skip
+    free = {"self", "X", "y", "epochs", "engine", "threads", "validation_data", "on_epoch", "on_progress"}
+    free |= {"checkpoint", "resume", "checkpoint_seconds", "diagnostics"}
     in_the_data = {"class_weight", "sample_weight"}
     tested = {key for options in OTHER_OPTIONS.values() for key in options}
     assert set(inspect.signature(Network.fit).parameters) - free == tested | in_the_data
@@ -523,9 +522,9 @@ def test_a_file_cut_off_anywhere_is_refused(blobs, tmp_path, written):
 def same_content(one, other):
     tensors = [[*r.model.weights, *r.model.biases, r.snapshot.states] for r in (one, other)]
     described = [
-        (r.description, r.start, r.snapshot.rng, r.snapshot.taken, r.snapshot.history, replace(r.model, weights=[], biases=[]))
+        (r.description, r.start, replace(r.snapshot, states=None), replace(r.model, weights=[], biases=[]))
         for r in (one, other)
-    ]  # fmt: skip
+    ]
     return described[0] == described[1] and all(map(np.array_equal, *tensors))
 
 
@@ -540,8 +539,7 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path, written):
         path.write_bytes(changed)
         try:
             read = checkpoint.read(path)
-        except FileFormatError as error:
-            assert "training: " in str(error)
+        except FileFormatError:
             noticed += 1
         else:
             assert same_content(read, right), position
