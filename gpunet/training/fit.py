@@ -61,6 +61,7 @@ class Examples:
         ops, dtype = model.ops, model.dtype
         if not ops.is_native(self.X) and not ops.holds(sum(arrays.nbytes_on_device(v, dtype) for v in self.arrays)):
             placed = [self.X, *(np.asarray(ops.to_numpy(v)) for v in self.arrays[1:])]
+            placed[2:] = [v.astype(dtype) for v in placed[2:]]  # the weights: their sum is the same wherever they lie
         else:
             placed = [arrays.to_device(ops, v, dtype) for v in self.arrays]
         X, Y, *weights = placed

@@ -59,7 +59,7 @@ class WholeGradient:
         self._nabla.flat[...] = 0.0
         for arrays, index in self._data.parts(np.arange(self.n)):
             for start in range(0, index.shape[0], self._chunk):
-                self._add(arrays, index[start : start + self._chunk], total)
+                self._add(arrays, index[start : min(start + self._chunk, index.shape[0])], total)
         self.cost = float(ops.to_numpy(total).sum()) / self._whole
         nabla = ops.to_numpy(self._nabla.flat).astype(np.float64)
         w = flat[: model.parameters.n_weights]
