@@ -83,6 +83,7 @@ class Checkpoint:
         seconds: float,
     ) -> None:
         model_file.check_replaceable(path)  # better known before the training
+        model_file.remove_parts(path)
         self._path, self._description, self._model, self._start = path, description, model, start
         self._seconds, self._written = seconds, time.monotonic()
         self._pending: tuple[SavedModel, Snapshot] | None = None

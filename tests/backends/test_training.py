@@ -115,6 +115,19 @@ def test_a_training_with_everything(other_backend, optimizer, dtype):
         np.testing.assert_allclose(*lengths, rtol=10 * tolerance)
 
 
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_everything_with_data_that_is_already_on_the_device(backend, one_hot):
+    X, y = images()
+    Y = np.eye(3)[y] if one_hot else y
+    with backend.active():
+        on_device = backend.asarray(X), backend.asarray(Y)
+    nets = [network(SMOOTH, backend, input_scale=1 / 255) for _ in range(2)]
+    for net, data in zip(nets, (on_device, (X, Y)), strict=True):
+        net.fit(*data, eta=0.1, **EVERYTHING)
+    assert_same(*nets, "float64")
+    assert nets[0].history.validation_cost == pytest.approx(nets[1].history.validation_cost, rel=1e-10)
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_lbfgs(other_backend, weighted):
     """Its steps come from SciPy, cost and gradient from the device, in chunks."""

@@ -85,15 +85,15 @@ def kill(options, kills, rng, folder):
             assert os.WEXITSTATUS(status) == 0, "the training failed"
             net = trained(options, checkpoint=path, resume=True)
             assert state(net) == whole, "another network than that of a training that was never killed"
+            assert os.listdir(folder) == ["training"]
             seen["trainings that ended"] += 1
             path.unlink()
             before = 0
             continue
         seen["kills"] += 1
         parts = list(folder.glob(".training.*.part"))
+        assert len(parts) <= 1, "what earlier processes have left is removed"
         seen["within a write"] += len(parts)
-        for part in parts:
-            part.unlink()
         if path.exists():
             saved = len(checkpoint.read(path).snapshot.history.epochs)
             epochs.add(saved)

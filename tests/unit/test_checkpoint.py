@@ -298,6 +298,15 @@ def test_a_link_stays_one(blobs, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["link", "target"]
 
 
+def test_what_a_killed_process_has_left_is_removed(blobs, tmp_path):
+    """That of this file alone; its name may be a pattern."""
+    others = {".[t].0123456789.part", ".t.01234567.part", ".[t].0123456.part", "[t].01234567.part"}
+    for name in {".[t].01234567.part", ".[t].89abcdef.part", *others}:
+        (tmp_path / name).touch()
+    small().fit(*blobs, epochs=1, checkpoint=tmp_path / "[t]")
+    assert {p.name for p in tmp_path.iterdir()} == {"[t]", *others}
+
+
 @pytest.mark.parametrize(
     ("name", "error", "fragment"),
     [
