@@ -113,7 +113,7 @@ def test_data_larger_than_the_device_train_and_are_predicted(fake, monkeypatch):
     monkeypatch.setattr(data_module, "_PART_BYTES", 2000)
     monkeypatch.setattr("gpunet.training.outputs._CHUNK_NUMBERS", 2000)
     net = CASE.network(sizes=SIZES, device="cuda", dtype="float32", seed=5, input_scale=1 / 255)
-    X, y = examples("uint8", 20_000)
+    X, y = examples("uint8", 6_000)
     largest = []
     array = gpunet.backends.select("cuda").xp.ndarray
     init = array.__init__
@@ -123,7 +123,7 @@ def test_data_larger_than_the_device_train_and_are_predicted(fake, monkeypatch):
         init(self, values, device_id)
 
     monkeypatch.setattr(array, "__init__", watched)
-    monkeypatch.setattr("gpunet.backends.cupy.CuPyBackend.holds", lambda self, nbytes: nbytes < 50_000)
+    monkeypatch.setattr("gpunet.backends.cupy.CuPyBackend.holds", lambda self, nbytes: nbytes < 20_000)
     net.fit(X, y, epochs=1, batch_size=7, eta=0.3)
     assert net.score(X, y) == np.mean(net.predict(X) == y)
     assert max(largest) < X.nbytes / 4
