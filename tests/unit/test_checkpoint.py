@@ -157,6 +157,22 @@ def test_lbfgs_goes_on_with_the_bits_of_one_that_was_saved_too(blobs, tmp_path):
     assert_same(resumed, whole)
 
 
+def test_lbfgs_begins_anew_at_the_same_iterations_wherever_it_goes_on(blobs, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpunet.training.lbfgs._ITERATIONS_SAVED", 4)
+    options = {"optimizer": LBFGS(tolerance=0.0), "l2": 0.01}
+    nets = [small(dtype="float64") for _ in range(2)]
+    for number, net in enumerate(nets):
+        net.fit(*blobs, **options, epochs=5, checkpoint=tmp_path / str(number))
+    with pytest.raises(KeyboardInterrupt):
+        nets[1].fit(
+            *blobs, **options, epochs=14, checkpoint=tmp_path / "1", resume=True, on_epoch=interrupted_after(10)
+        )
+    assert len(checkpoint.read(tmp_path / "1").snapshot.history.epochs) == 8
+    for number, net in enumerate(nets):
+        net.fit(*blobs, **options, epochs=14, checkpoint=tmp_path / str(number), resume=True)
+    assert_same(*nets)
+
+
 def test_lbfgs_that_has_converged_stays_so(blobs, tmp_path):
     path = tmp_path / "training"
     options = {"epochs": 500, "optimizer": LBFGS(tolerance=1e-4), "l2": 5.0, "checkpoint": path}

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.optimize
 
 from gpunet import DivergenceError, EarlyStopping, InputError, Network
 from gpunet.training import loop
@@ -176,6 +177,24 @@ def test_lbfgs_stops_early_too(blobs):
     again = small()
     again.fit(*blobs, epochs=history.best_epoch + 1, optimizer="lbfgs")
     np.testing.assert_array_equal(parameters(net), parameters(again))
+
+
+def test_lbfgs_keeps_its_last_iterate_and_not_its_last_trial(blobs, monkeypatch):
+    """A line search that fails has tried other parameters last."""
+    minimize = scipy.optimize.minimize
+
+    def failing(fun, x, options, **more):
+        result = minimize(fun, x, options={**options, "maxiter": 3}, **more)
+        fun(x + 1.0)
+        result.status, result.message = 2, "ABNORMAL"
+        return result
+
+    wanted, net = small(), small()
+    wanted.fit(*blobs, epochs=3, optimizer="lbfgs")
+    monkeypatch.setattr(scipy.optimize, "minimize", failing)
+    net.fit(*blobs, epochs=9, optimizer="lbfgs")
+    assert (len(net.history.epochs), net.history.stopped) == (3, "L-BFGS ended: ABNORMAL")
+    np.testing.assert_array_equal(parameters(net), parameters(wanted))
 
 
 @pytest.mark.parametrize(

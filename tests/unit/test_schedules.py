@@ -124,7 +124,9 @@ def test_halving_is_the_books():
     assert schedule.is_over(history(scores, "validation_score"))
 
 
-@pytest.mark.parametrize(("factor", "end_below", "epochs"), [(0.1, 1e-3, 4), (0.5, 0.3, 2), (0.1, 1.0, 1)])
+@pytest.mark.parametrize(
+    ("factor", "end_below", "epochs"), [(0.3, 0.027, 4), (0.1, 1e-3, 4), (0.5, 0.3, 2), (0.1, 1.0, 1)]
+)
 def test_where_a_plateau_ends(factor, end_below, epochs):
     """Eta may fall to that share, not below it, whatever the rounding of its powers."""
     schedule = OnPlateau(1.0, factor, 1, end_below=end_below)
