@@ -25,8 +25,9 @@ from gpunet.optimizers import Optimizer
 from gpunet.parameters import LayerArrays, Parameters
 from gpunet.training import loop, metrics
 from gpunet.training.history import Epoch, History
-from gpunet.training.outputs import count_right, outputs
+from gpunet.training.outputs import count_right, measure, outputs
 from gpunet.training.sgd import ENGINES, MOST_THREADS, MiniBatchSGD, Progress
+from gpunet.training.source import Examples, Source
 from gpunet.training.steps import Recipe, VerbSteps
 
 #: Inputs above this size saturate a network from the start.
@@ -381,7 +382,7 @@ class Network:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 30,
         batch_size: int = 10,
@@ -390,7 +391,7 @@ class Network:
         l2: float = 0.0,
         engine: str = "auto",
         threads: int | None = None,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, Any] | Source | None = None,
         on_epoch: Callable[[Epoch], None] | None = None,
         on_progress: Progress | None = None,
     ) -> History:
@@ -401,10 +402,11 @@ class Network:
 
         Parameters
         ----------
-        X : array, shape (N, n_in)
-            Inputs. uint8 stays uint8 in memory; everything else is converted to the network's dtype.
+        X : array, shape (N, n_in), or a source
+            Inputs. uint8 stays uint8 in memory; everything else is converted to the network's dtype. A source, as
+            `datasets.open_data` returns, is read chunk by chunk and has the targets with it.
         y : array, shape (N,) or (N, n_out)
-            Class labels, whole numbers from 0 to n_out - 1, or targets.
+            Class labels, whole numbers from 0 to n_out - 1, or targets; left out for a source.
         epochs : int
         batch_size : int
             Examples a step. More than N makes every epoch one step on all of them.
@@ -461,7 +463,7 @@ class Network:
                 checks.function(callback, 1, name, "lambda epoch: print(epoch)")
         with self._on_device("the training"):
             X, Y, task = self._rows(X, y, "X", "y")
-            self._note_large_inputs(X)
+            self._note_large_inputs(X.first() if isinstance(X, Examples) else X)
             validation = None if validation_data is None else self._validation(validation_data, task)
             sgd = self._sgd(X, Y, batch_size, eta, optimizer, l2, engine, threads)
             return self._train(sgd, task, epochs, validation, on_epoch, on_progress)
@@ -469,6 +471,8 @@ class Network:
     def outputs(self, X: Any) -> npt.NDArray[Any]:
         """Return the output activations for rows X, (m, n_in) -> (m, n_out)."""
         with self._on_device("the examples"):
+            if isinstance(X, Source):
+                return outputs(self._model, self._examples(X, "X").without_targets())
             return outputs(self._model, arrays.rows(self._model.ops, X, self.sizes[0], self.dtype))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -483,13 +487,15 @@ class Network:
             return metrics.to_classes(a)
         return a[:, 0] if a.shape[1] == 1 else a
 
-    def score(self, X: Any, y: Any) -> float:
+    def score(self, X: Any, y: Any = None) -> float:
         """Return the accuracy on rows X with classes y; for regression (see `predict`) R^2, the mean over outputs.
 
         y that are neither labels nor one-hot rows are scored by R^2 in any case.
         """
         with self._on_device("the examples"):
             X, Y, task = self._rows(X, y, "X", "y")
+            if isinstance(X, Examples):
+                return measure(self._model, X, Y, self._task_of_score(X.targets_like(), task))[1]
             Y = self._model.ops.to_numpy(Y)
             if self._task_of_score(y, task) == "regression":
                 return metrics.r_squared(outputs(self._model, X), Y)
@@ -607,10 +613,22 @@ class Network:
         return arrays.columns(self._model.ops, x, self.sizes[l], self.dtype, what)
 
     def _rows(self, X: Any, y: Any, X_name: str, y_name: str) -> tuple[Array, Array, str]:
-        """Return inputs and targets, checked and where they are, and the task that the targets are for."""
+        """Return inputs and targets, checked and where they are, and the task that the targets are for.
+
+        Of a source they are `Examples` and None.
+        """
         ops, n_in, n_out = self._model.ops, self.sizes[0], self.sizes[-1]
+        if isinstance(X, Source):
+            if y is not None:
+                raise InputError(f"{X_name} is a source, which has its own targets; leave {y_name} out.")
+            examples = self._examples(X, X_name)
+            return examples, None, examples.task()
         X = arrays.rows(ops, X, n_in, self.dtype, X_name)
         return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], y_name)
+
+    def _examples(self, source: Source, what: str) -> Examples:
+        model = self._model
+        return Examples(model.ops, source, self.sizes[0], self.sizes[-1], self.dtype, model.activations[-1], what)
 
     def _book_data(self, pairs: Any, what: str) -> tuple[Array, Array, str]:
         """Return the book's tuples as `_rows` does rows."""
@@ -622,6 +640,8 @@ class Network:
     def _placed(self, X: Any, Y: Any) -> tuple[Any, Any]:
         """Return both on the device, or both in the host's memory if the device does not hold them."""
         ops, dtype = self._model.ops, self.dtype
+        if isinstance(X, Examples):
+            return X, Y
         if not ops.is_native(X) and not ops.holds(
             arrays.nbytes_on_device(X, dtype) + arrays.nbytes_on_device(Y, dtype)
         ):
@@ -657,13 +677,15 @@ class Network:
 
     def _validation(self, data: Any, trained_for: str) -> loop.Validation:
         try:
-            X, y = data
+            X, y = (data, None) if isinstance(data, Source) else data
         except (TypeError, ValueError):
-            raise InputError("validation_data must be a pair (X, y).") from None
+            raise InputError("validation_data must be a pair (X, y) or a source.") from None
         X, Y, task = self._rows(X, y, "validation_data[0]", "validation_data[1]")
         if trained_for == "classification" and task == "regression":
             raise InputError("validation_data[1] must be labels or one-hot rows, as y is.")
         X, Y = self._placed(X, Y)
+        if isinstance(X, Examples):
+            return loop.Validation(X, Y, trained_for)
         return loop.Validation(X, np.array(self._model.ops.to_numpy(Y)), trained_for)
 
     def _note_large_inputs(self, X: Array) -> None:

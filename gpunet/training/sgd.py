@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,8 @@ class MiniBatchSGD:
     def run_epoch(self, on_progress: Progress | None = None) -> float:
         """Train on every example once; return the mean cost, NaN or infinite if it diverged."""
         tell = _Progress(on_progress)
-        with self._steps.epoch():
-            for X, Y, index in self._data.parts(self.rng.permutation(self.n)):
+        with self._steps.epoch(), closing(self._data.parts(self.rng)) as parts:
+            for X, Y, index in parts:
                 done = 0
                 while done < index.shape[0]:
                     examples = self._take_chunk(X, Y, index[done:])
