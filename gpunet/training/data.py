@@ -83,8 +83,8 @@ class Chunked:
     """Examples that are read from a source, of which two buffers are in memory at a time.
 
     Each epoch draws which chunks share a buffer, and then, buffer by buffer, the order of its examples. Those that
-    are left when a buffer's mini-batches are done come first in the next one. Where one buffer holds all the examples,
-    their order is that of data in memory. The draws are made by whoever asks for the parts, never by the thread that
+    are left when a buffer's mini-batches are done come first in the next one. Where one buffer holds them all, their
+    order is that of data in memory. The draws are made by whoever asks for the parts, never by the thread that
     reads ahead, so that the order depends on nothing but `rng` and the source's chunks.
     """
 

@@ -63,7 +63,7 @@ def count_right(model: Model, X: Array, classes: npt.NDArray[np.int64]) -> int:
 def measure(model: Model, X: Array, Y: npt.NDArray[Any], task: str) -> tuple[float, float]:
     """Return the mean cost and the score of rows X, (N, n_in), with targets Y, (N, n_out), in the host's memory.
 
-    The score is the accuracy for "classification", R^2 for "regression". `Examples` have their own targets: Y is None.
+    The score is the accuracy for "classification", R^2 for "regression". `Examples` have their targets: Y is None.
     """
     if isinstance(X, Examples):
         return _measure_source(model, X, task)

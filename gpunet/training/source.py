@@ -224,8 +224,8 @@ class Examples:
         if not finite.all():
             row, column = divmod(int(finite.argmin()), finite.shape[1])
             raise InputError(
-                f"{self._source.place(chunk, row)}: input {column} (from 0) is {out[row, column]} in {out.dtype}; inputs "
-                "must be finite. Remove or fill such values first."
+                f"{self._source.place(chunk, row)}: input {column} (from 0) is {out[row, column]} in {out.dtype}; "
+                "inputs must be finite. Remove or fill such values first."
             )
 
     def _targets(self, chunk: int) -> tuple[npt.NDArray[Any], str]:
