@@ -161,7 +161,7 @@ class _Npy:
 
 
 class NpzShard:
-    """X and, if it is there, y in a .npz file, which is unpacked from its beginning: all its rows are read at once."""
+    """X and, if it is there, y in a .npz file, which is unpacked from its beginning: all rows are read at once."""
 
     def __init__(self, path: Path, max_bytes: int | None = None) -> None:
         self._file = Watched(path)

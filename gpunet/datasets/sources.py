@@ -242,7 +242,7 @@ def _paired(inputs: Sequence[Path], targets: Sequence[Path]) -> list[tuple[Path,
 def _names(given: Any, what: str) -> list[str] | None:
     if given is None:
         return None
-    names = [given] if isinstance(given, str) else list(given)
+    names = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else []
     if not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{what} must be names of columns, got {given!r:.60}.")
     return names

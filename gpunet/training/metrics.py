@@ -44,7 +44,7 @@ class RSquared:
         """Take note of some outputs and targets, (m, n_out)."""
         targets = targets.astype(np.float64)
         if not self._n:
-            self._origin = targets[0]
+            self._origin = targets[0].copy()
         self._residual = self._residual + ((targets - outputs) ** 2).sum(axis=0)
         targets -= self._origin
         mean, m = targets.mean(axis=0), len(targets)

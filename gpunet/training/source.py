@@ -40,7 +40,7 @@ class Source(Protocol):
     chunks : sequence of int
         How many examples each chunk has, at least one.
     buffer_rows : int
-        How many examples are mixed with each other, and about how many are held in memory, twice.
+        How many examples are mixed with each other, and held in memory, twice; where a chunk has more, as many as that.
     """
 
     n_in: int
