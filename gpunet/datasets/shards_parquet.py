@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from gpunet.datasets.shards import Rows, Watched
 from gpunet.errors import FileFormatError, InputError
 
-#: So many rows of a row group are decoded at a time.
-_BATCH = 8192
+#: So many bytes of a row group are decoded at a time.
+_BATCH_BYTES = 2**22
 
 
 class ParquetShard:
@@ -101,8 +101,9 @@ class ParquetShard:
     def _read(self, start: int, widths: dict[str, int], out: NDArray[Any]) -> None:
         """Write some columns of the row group that starts at row `start` into `out`, side by side."""
         group, done = self._starts.index(start), 0
+        step = max(1, _BATCH_BYTES // (out.shape[1] * out.itemsize))
         with self._open() as file:
-            batches = file.iter_batches(_BATCH, row_groups=[group], columns=list(widths), use_threads=False)
+            batches = file.iter_batches(step, row_groups=[group], columns=list(widths), use_threads=False)
             for batch in batches:
                 rows, left = slice(done, done + batch.num_rows), 0
                 for name, width in widths.items():
@@ -121,7 +122,9 @@ class ParquetShard:
             raise InputError(
                 f"{self._file.path}, row {row} (from 0): column {name!r} is null there; fill or remove such rows."
             )
-        return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(len(column), width)
+        if pyarrow.types.is_boolean(flat.type):
+            flat = flat.cast(pyarrow.uint8())
+        return np.from_dlpack(flat).reshape(len(column), width)  # to_numpy would import pandas: 50 MB
 
 
 def _numeric(kind: Any, where: str) -> tuple[int, np.dtype[Any]]:

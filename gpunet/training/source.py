@@ -40,7 +40,8 @@ class Source(Protocol):
     chunks : sequence of int
         How many examples each chunk has, at least one.
     buffer_rows : int
-        How many examples are mixed with each other, and held in memory, twice; where a chunk has more, as many as that.
+        How many examples are mixed with each other, and held in memory, twice; as many as the largest chunk has, if
+        that is more.
     """
 
     n_in: int
