@@ -46,14 +46,15 @@ def main() -> None:
                     if options.cold:
                         forget(Path(folder) / "X.npy")
                     done.append(run(source, network, folder))
-            speed = {s: statistics.median(r["examples_per_second"] for r in done) for s, done in runs.items()}
-            peak = {s: max(r["peak"] for r in done) for s, done in runs.items()}
-            print(
-                f"{sizes}, mini-batch {batch_size}: from the file {speed['file']:,.0f} examples/s, peak "
-                f"{peak['file'] / 1e6:.0f} MB; from memory {speed['memory']:,.0f} examples/s, peak "
-                f"{peak['memory'] / 1e6:.0f} MB; ratio {speed['file'] / speed['memory']:.2f}",
-                flush=True,
-            )
+            print(f"{sizes}, mini-batch {batch_size}")
+            for source, done in runs.items():
+                speed, processor = (statistics.median(r[what] for r in done) for what in ("speed", "processor"))
+                peak = max(r["peak"] for r in done)
+                print(
+                    f"  from {source:6}: {speed:9,.0f} examples/s, {processor:.2f} us of processor time an example, "
+                    f"peak {peak / 1e6:,.0f} MB",
+                    flush=True,
+                )
 
 
 def write(folder: Path, examples: int) -> None:
@@ -88,10 +89,13 @@ def train(source: str, network: str, folder: Path) -> dict[str, float]:
         data = [datasets.open_data(*files)]
     else:
         data = [np.array(np.load(file, mmap_mode="r")[:IN_MEMORY]) for file in files]
-    history = net.fit(*data, epochs=1, batch_size=batch_size, threads=1)
+    started = time.process_time()
+    speed = net.fit(*data, epochs=1, batch_size=batch_size, threads=1).epochs[0].examples_per_second
+    processor = (time.process_time() - started) / len(data[0])
     status = Path("/proc/self/status").read_text()
     return {
-        "examples_per_second": history.epochs[0].examples_per_second,
+        "speed": speed,
+        "processor": 1e6 * processor,
         "peak": 1024.0 * int(re.search(r"VmHWM:\s+(\d+)", status)[1]),  # type: ignore[index]
     }
 

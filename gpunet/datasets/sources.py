@@ -16,8 +16,8 @@ from gpunet.errors import FileFormatError, InputError
 
 PathLike = str | os.PathLike[str]
 
-#: What a chunk and a buffer take with float32 inputs, or with uint8 ones. The network's own dtype must not matter
-#: here: it would change the order of the examples.
+#: What a chunk and a buffer take as float32, or as uint8 if that is what the files have. The network's own dtype must
+#: not matter here: it would change the order of the examples.
 _CHUNK_BYTES, _BUFFER_BYTES = 2**20, 2**27
 
 _NPY, _NPZ, _PARQUET = (".npy",), (".npz",), (".parquet", ".pq")
@@ -55,7 +55,8 @@ class ChunkedDataset:
         self.dtype = inputs.dtype
         self.y_shape = None if targets is None else targets.row_shape
         self.y_dtype = None if targets is None else targets.dtype
-        row_bytes = self.n_in * (1 if self.dtype == np.uint8 else 4)
+        rows_of = [inputs] if targets is None or not targets.row_shape else [inputs, targets]
+        row_bytes = sum(rows.width * (1 if rows.dtype == np.uint8 else 4) for rows in rows_of)
         chunk_rows = max(1, _CHUNK_BYTES // row_bytes) if chunk_rows is None else chunk_rows
         self._chunks = [(shard, *rows) for shard in shards for rows in shard.chunks(chunk_rows)]
         self.chunks: Sequence[int] = [stop - start for _, start, stop in self._chunks]

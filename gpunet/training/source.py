@@ -96,8 +96,8 @@ class Examples:
     def __init__(
         self, ops: Backend, source: Source, n_in: int, n_out: int, dtype: str, output: Activation, what: str
     ) -> None:
-        if not len(source.chunks):
-            raise InputError(f"{what} has no examples.")
+        if not len(source.chunks) or min(source.chunks) < 1:
+            raise InputError(f"{what} has no examples, or a chunk of it has none.")
         if source.n_in != n_in:
             raise InputError(f"{what} has {source.n_in} inputs an example, but the network has {n_in} (sizes[0]).")
         self._ops, self._source, self._what = ops, source, what
@@ -217,7 +217,7 @@ class Examples:
         return done
 
     def _read_inputs(self, chunk: int, out: npt.NDArray[Any]) -> None:
-        with np.errstate(over="ignore"):  # seen below, with the place
+        with np.errstate(over="ignore", invalid="ignore"):  # seen below, with the place
             self._source.read_inputs(chunk, out)
             if out.dtype.kind != "f" or np.isfinite(out.sum()):  # NaN or infinity anywhere are in the sum
                 return
@@ -232,6 +232,11 @@ class Examples:
     def _targets(self, chunk: int) -> tuple[npt.NDArray[Any], str]:
         """Return the targets of a chunk, (m, n_out), and what they are for."""
         y = checks.real_array(self._source.read_targets(chunk), "y")
+        if y.shape != (self._sizes[chunk], *(self.y_shape or ())):
+            raise InputError(
+                f"{self._source.place(chunk, 0)}: the chunk has {self._sizes[chunk]} examples with targets of shape "
+                f"{self.y_shape}, but the source returned targets of shape {y.shape}."
+            )
         try:
             return self._as_targets(y)
         except InputError:

@@ -1,8 +1,10 @@
 """Data in files train the network that the same data in memory would, in an order that the seed alone decides."""
 
 import os
+import re
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from gpunet.datasets import open_data
 from gpunet.training import metrics
 from gpunet.training.data import Chunked, Resident
 from gpunet.training.source import Examples, Source
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "large-data.md"
 
 N, N_IN, CLASSES = 203, 6, 3
 
@@ -539,6 +543,24 @@ def test_an_npz_that_unpacks_to_too_much(tmp_path):
     assert open_data(tmp_path / "a.npz", max_bytes=X.nbytes + 1000).n == len(X)
 
 
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("chunks", [], "X has no examples"),
+        ("chunks", [200, 0, 3], "a chunk of it has none"),
+        ("y_shape", (3,), r"memory, row 0: the chunk has 50 examples with targets of shape \(3,\), but .* \(50,\)"),
+        ("chunks", [103, 103], r"memory, row 103: the chunk has 103 examples .* shape \(100,\)"),
+    ],
+)
+def test_a_source_of_ones_own_that_contradicts_itself(attribute, value, message):
+    source = watched()
+    setattr(source, attribute, value)
+    if value:
+        source.starts = np.concatenate([[0], np.cumsum(source.chunks)])
+    with pytest.raises(InputError, match=message):
+        small().fit(source)
+
+
 # -- What else takes a source ----------------------------------------------------------------------------------------
 
 
@@ -713,6 +735,19 @@ def test_without_pyarrow(table, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install 'gpunet\[parquet\]'"):
         open_data(path)
+
+
+def test_wide_targets_count_in_a_buffer(tmp_path):
+    X = np.zeros((5, 512), np.float32)
+    np.save(tmp_path / "X.npy", X)
+    assert open_data(tmp_path / "X.npy").buffer_rows == 2**27 // 2048
+    assert open_data(tmp_path / "X.npy", tmp_path / "X.npy").buffer_rows == 2**27 // 4096
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", DOCUMENTATION.read_text(), flags=re.DOTALL))
+def test_the_documentation_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, DOCUMENTATION.name, "exec"), {})
 
 
 def test_what_it_says_of_itself(tmp_path):
