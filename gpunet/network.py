@@ -27,7 +27,7 @@ from gpunet.training import loop, metrics
 from gpunet.training.history import Epoch, History
 from gpunet.training.outputs import count_right, measure, outputs
 from gpunet.training.sgd import ENGINES, MOST_THREADS, MiniBatchSGD, Progress
-from gpunet.training.source import Examples, Source
+from gpunet.training.source import Source, SourceRows
 from gpunet.training.steps import Recipe, VerbSteps
 
 #: Inputs above this size saturate a network from the start.
@@ -104,7 +104,7 @@ class Network:
     DeviceError
         If a device asked for by name can not be used.
 
-    Examples
+    SourceRows
     --------
     >>> net = Network([2, 3, 1], device="cpu", seed=0)
     >>> net.feedforward([0.5, -1.0]).shape
@@ -409,7 +409,7 @@ class Network:
             Class labels, whole numbers from 0 to n_out - 1, or targets; left out for a source.
         epochs : int
         batch_size : int
-            Examples a step. More than N makes every epoch one step on all of them.
+            SourceRows a step. More than N makes every epoch one step on all of them.
         eta : float, optional
             The learning rate. By default 3.0 where all layers are sigmoid and the cost is quadratic (the book's
             chapter 1), 0.5 where all are sigmoid or softmax (its chapter 3), and 0.1 otherwise; these are for plain
@@ -463,7 +463,7 @@ class Network:
                 checks.function(callback, 1, name, "lambda epoch: print(epoch)")
         with self._on_device("the training"):
             X, Y, task = self._rows(X, y, "X", "y")
-            self._note_large_inputs(X.first() if isinstance(X, Examples) else X)
+            self._note_large_inputs(X.first() if isinstance(X, SourceRows) else X)
             validation = None if validation_data is None else self._validation(validation_data, task)
             sgd = self._sgd(X, Y, batch_size, eta, optimizer, l2, engine, threads)
             return self._train(sgd, task, epochs, validation, on_epoch, on_progress)
@@ -472,7 +472,7 @@ class Network:
         """Return the output activations for rows X, (m, n_in) -> (m, n_out)."""
         with self._on_device("the examples"):
             if isinstance(X, Source):
-                return outputs(self._model, self._examples(X, "X").without_targets())
+                return outputs(self._model, self._source_rows(X, "X").without_targets())
             return outputs(self._model, arrays.rows(self._model.ops, X, self.sizes[0], self.dtype))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -494,7 +494,7 @@ class Network:
         """
         with self._on_device("the examples"):
             X, Y, task = self._rows(X, y, "X", "y")
-            if isinstance(X, Examples):
+            if isinstance(X, SourceRows):
                 return measure(self._model, X, Y, self._task_of_score(X.targets_like(), task))[1]
             Y = self._model.ops.to_numpy(Y)
             if self._task_of_score(y, task) == "regression":
@@ -615,20 +615,20 @@ class Network:
     def _rows(self, X: Any, y: Any, X_name: str, y_name: str) -> tuple[Array, Array, str]:
         """Return inputs and targets, checked and where they are, and the task that the targets are for.
 
-        Of a source they are `Examples` and None.
+        Of a source they are `SourceRows` and None.
         """
         ops, n_in, n_out = self._model.ops, self.sizes[0], self.sizes[-1]
         if isinstance(X, Source):
             if y is not None:
                 raise InputError(f"{X_name} is a source, which has its own targets; leave {y_name} out.")
-            examples = self._examples(X, X_name)
+            examples = self._source_rows(X, X_name)
             return examples, None, examples.task()
         X = arrays.rows(ops, X, n_in, self.dtype, X_name)
         return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], y_name)
 
-    def _examples(self, source: Source, what: str) -> Examples:
+    def _source_rows(self, source: Source, what: str) -> SourceRows:
         model = self._model
-        return Examples(model.ops, source, self.sizes[0], self.sizes[-1], self.dtype, model.activations[-1], what)
+        return SourceRows(model.ops, source, self.sizes[0], self.sizes[-1], self.dtype, model.activations[-1], what)
 
     def _book_data(self, pairs: Any, what: str) -> tuple[Array, Array, str]:
         """Return the book's tuples as `_rows` does rows."""
@@ -640,7 +640,7 @@ class Network:
     def _placed(self, X: Any, Y: Any) -> tuple[Any, Any]:
         """Return both on the device, or both in the host's memory if the device does not hold them."""
         ops, dtype = self._model.ops, self.dtype
-        if isinstance(X, Examples):
+        if isinstance(X, SourceRows):
             return X, Y
         if not ops.is_native(X) and not ops.holds(
             arrays.nbytes_on_device(X, dtype) + arrays.nbytes_on_device(Y, dtype)
@@ -684,7 +684,7 @@ class Network:
         if trained_for == "classification" and task == "regression":
             raise InputError("validation_data[1] must be labels or one-hot rows, as y is.")
         X, Y = self._placed(X, Y)
-        if isinstance(X, Examples):
+        if isinstance(X, SourceRows):
             return loop.Validation(X, Y, trained_for)
         return loop.Validation(X, np.array(self._model.ops.to_numpy(Y)), trained_for)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet.backends import Array, Backend
-from gpunet.training.source import Buffer, Examples
+from gpunet.training.source import Buffer, SourceRows
 
 #: Of data that pass through the device, so many bytes lie there at a time, twice.
 _PART_BYTES = 2**28
@@ -80,7 +80,7 @@ class Streamed:
 
 
 class Chunked:
-    """Examples that are read from a source, of which two buffers are in memory at a time.
+    """SourceRows that are read from a source, of which two buffers are in memory at a time.
 
     Each epoch draws which chunks share a buffer, and then, buffer by buffer, the order of its examples. Those that
     are left when a buffer's mini-batches are done come first in the next one. Where one buffer holds them all, their
@@ -88,7 +88,7 @@ class Chunked:
     reads ahead, so that the order depends on nothing but `rng` and the source's chunks.
     """
 
-    def __init__(self, ops: Backend, examples: Examples, batch_size: int) -> None:
+    def __init__(self, ops: Backend, examples: SourceRows, batch_size: int) -> None:
         self.n = examples.shape[0]
         self._ops, self._examples, self._batch_size = ops, examples, batch_size
         several = examples.buffer_rows < self.n
@@ -127,9 +127,9 @@ class Chunked:
 def of(ops: Backend, X: Any, Y: Any, dtype: str, batch_size: int) -> Data:
     """Return the data of a training: what and where X and Y are decides how they reach the device.
 
-    X may be `Examples`, which have their targets with them.
+    X may be `SourceRows`, which have their targets with them.
     """
-    if isinstance(X, Examples):
+    if isinstance(X, SourceRows):
         return Chunked(ops, X, batch_size)
     if ops.is_native(X):
         return Resident(ops, X, Y)

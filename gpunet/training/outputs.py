@@ -15,7 +15,7 @@ from gpunet.backends import Array
 from gpunet.backprop import Workspace, feedforward
 from gpunet.model import Model
 from gpunet.training import metrics
-from gpunet.training.source import Examples
+from gpunet.training.source import SourceRows
 from gpunet.training.threads import ThreadChooser
 
 #: The activations of one chunk take about this many numbers.
@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
     """Return a^L for each row of X, (N, n_in) -> (N, n_out) in the host's memory.
 
-    X may lie on the device or in the host's memory, or be `Examples`. Where the device's memory does not hold a
+    X may lie on the device or in the host's memory, or be `SourceRows`. Where the device's memory does not hold a
     chunk, smaller ones are tried.
 
     Raises
@@ -35,7 +35,7 @@ def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
     MemoryError
         If it does not hold a single example.
     """
-    if isinstance(X, Examples):
+    if isinstance(X, SourceRows):
         return _outputs_of_source(model, X)
 
     def by_chunks(chunk: int) -> npt.NDArray[Any]:
@@ -63,16 +63,16 @@ def count_right(model: Model, X: Array, classes: npt.NDArray[np.int64]) -> int:
 def measure(model: Model, X: Array, Y: npt.NDArray[Any], task: str) -> tuple[float, float]:
     """Return the mean cost and the score of rows X, (N, n_in), with targets Y, (N, n_out), in the host's memory.
 
-    The score is the accuracy for "classification", R^2 for "regression". `Examples` have their targets: Y is None.
+    The score is the accuracy for "classification", R^2 for "regression". `SourceRows` have their targets: Y is None.
     """
-    if isinstance(X, Examples):
+    if isinstance(X, SourceRows):
         return _measure_source(model, X, task)
     total, right, predicted = _sums(model, X, Y, task)
     n = X.shape[0]
     return total / n, right / n if predicted is None else metrics.r_squared(predicted, Y)
 
 
-def _outputs_of_source(model: Model, examples: Examples) -> npt.NDArray[Any]:
+def _outputs_of_source(model: Model, examples: SourceRows) -> npt.NDArray[Any]:
     result = np.empty((examples.shape[0], model.sizes[-1]), dtype=model.dtype)
     done = 0
     with closing(examples.blocks()) as blocks:
@@ -82,7 +82,7 @@ def _outputs_of_source(model: Model, examples: Examples) -> npt.NDArray[Any]:
     return result
 
 
-def _measure_source(model: Model, examples: Examples, task: str) -> tuple[float, float]:
+def _measure_source(model: Model, examples: SourceRows, task: str) -> tuple[float, float]:
     total, right, r_squared = 0.0, 0, metrics.RSquared()
     with closing(examples.blocks()) as blocks:
         for x, y in blocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import zlib
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -64,8 +65,8 @@ class Source(Protocol):
         """Say for an error message where row `row` of the chunk is, such as "X.npy, row 3 (from 0)"."""
 
 
-class Examples:
-    """A source's examples as one network takes them: checked, in its dtype, labels as one-hot rows.
+class SourceRows:
+    """A source's rows as one network takes them: checked, in its dtype, labels as one-hot rows.
 
     Parameters
     ----------
@@ -105,13 +106,14 @@ class Examples:
         self._sizes = np.asarray(source.chunks, dtype=np.int64)
         self.shape = int(self._sizes.sum()), n_in
         self.y_shape = source.y_shape
+        self._smoothing = 0.0
         self.buffer_rows = min(self.shape[0], max(source.buffer_rows, int(self._sizes.max())))
 
     def dtypes(self) -> tuple[str, str]:
         """Return the dtypes that inputs and targets have in a buffer."""
         one_hot = self.y_shape == () and self.n_out > 1
         y_dtype = np.dtype(np.uint8) if one_hot else self._source.y_dtype
-        return self._kept(self._source.dtype), self._kept(y_dtype)
+        return self._kept(self._source.dtype), self._dtype if self._smoothing else self._kept(y_dtype)
 
     def _kept(self, dtype: np.dtype[Any] | None) -> str:
         return "uint8" if dtype is not None and dtype in (np.uint8, np.bool_) else self._dtype
@@ -133,11 +135,29 @@ class Examples:
         """Return an array of no targets, of the form of the source's."""
         return np.empty((0, *(self.y_shape or ())), self._source.y_dtype)
 
-    def without_targets(self) -> Examples:
+    def without_targets(self) -> SourceRows:
         """Return the same inputs, whose targets will not be read."""
         inputs = copy.copy(self)
         inputs.y_shape = None
         return inputs
+
+    def smoothed(self, share: float) -> SourceRows:
+        """Return the same rows with the targets t replaced by (1 - share) t + share / classes."""
+        rows = copy.copy(self)
+        rows._smoothing = share
+        return rows
+
+    def fingerprint(self) -> str:
+        """Return a short text that differs where the data do: shapes, dtypes, and a checksum of two chunks."""
+        checksum = zlib.crc32(self._sizes.tobytes())
+        for chunk in (0, len(self._sizes) - 1):
+            X = np.empty((int(self._sizes[chunk]), self.shape[1]), self.dtypes()[0])
+            self._read_inputs(chunk, X)
+            checksum = zlib.crc32(X.tobytes(), checksum)
+            if self.y_shape is not None:
+                checksum = zlib.crc32(np.ascontiguousarray(self._targets(chunk)[0]).tobytes(), checksum)
+        source = self._source
+        return f"{source.dtype}{list(self.shape)} {source.y_dtype}{self.y_shape} {self.buffer_rows} {checksum:08x}"
 
     def first(self) -> npt.NDArray[Any]:
         """Return the inputs of the first chunk."""
@@ -212,7 +232,10 @@ class Examples:
             rows = slice(done, done + int(self._sizes[chunk]))
             self._read_inputs(chunk, X[rows])
             if Y.shape[1]:
-                Y[rows] = self._targets(chunk)[0]
+                t = self._targets(chunk)[0]
+                if self._smoothing:
+                    t = (1 - self._smoothing) * t.astype(self._dtype) + self._smoothing / max(2, self.n_out)
+                Y[rows] = t
             done = rows.stop
         return done
 

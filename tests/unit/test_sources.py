@@ -13,7 +13,7 @@ from gpunet import DivergenceError, FileFormatError, InputError, Network, datase
 from gpunet.datasets import open_data
 from gpunet.training import metrics
 from gpunet.training.data import Chunked, Resident
-from gpunet.training.source import Examples, Source
+from gpunet.training.source import Source, SourceRows
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "large-data.md"
 
@@ -189,7 +189,7 @@ CHUNKS = [
 
 def parts_of(source, batch_size, rng):
     net = Network([source.n_in, CLASSES], device="cpu")
-    examples = Examples(net._model.ops, source, source.n_in, CLASSES, "float32", net.activations[-1], "X")
+    examples = SourceRows(net._model.ops, source, source.n_in, CLASSES, "float32", net.activations[-1], "X")
     yield from Chunked(net._model.ops, examples, batch_size).parts(rng)
 
 
@@ -277,6 +277,39 @@ def test_the_next_buffer_is_read_while_this_one_is_trained_on():
     time.sleep(0.05)
     assert len(source.read) == 2  # two buffers and no more
     parts.close()
+
+
+# -- What a training may be asked to do beside ------------------------------------------------------------------------
+
+
+def rows_of(source):
+    net = small()
+    return SourceRows(net._model.ops, source, N_IN, CLASSES, "float32", net.activations[-1], "X")
+
+
+def test_smoothed_targets():
+    X, y = data()
+    smooth = np.concatenate([Y.copy() for _, Y in rows_of(Watched(X, y, [100, 103], 50)).smoothed(0.3).blocks()])
+    assert smooth.dtype == np.float32
+    np.testing.assert_array_equal(smooth, np.float32(0.7) * np.eye(CLASSES, dtype=np.float32)[y] + np.float32(0.1))
+
+
+def test_the_fingerprint_tells_data_apart():
+    X, y = data()
+    other_X, other_y = X.copy(), y.copy()
+    other_X[-1, -1] += 1
+    other_y[0] = (y[0] + 1) % CLASSES
+    sources = [
+        Watched(X, y, [100, 103], 110),
+        Watched(X, y, [103, 100], 110),
+        Watched(X, y, [100, 103], 120),
+        Watched(other_X, y, [100, 103], 110),
+        Watched(X, other_y, [100, 103], 110),
+        Watched(X.astype("float64"), y, [100, 103], 110),
+    ]
+    prints = [rows_of(source).fingerprint() for source in sources]
+    assert len(set(prints)) == len(prints)
+    assert rows_of(Watched(X.copy(), y.copy(), [100, 103], 110)).fingerprint() == prints[0]
 
 
 # -- Errors ----------------------------------------------------------------------------------------------------------
