@@ -104,7 +104,7 @@ class Network:
     DeviceError
         If a device asked for by name can not be used.
 
-    SourceRows
+    Examples
     --------
     >>> net = Network([2, 3, 1], device="cpu", seed=0)
     >>> net.feedforward([0.5, -1.0]).shape
@@ -409,7 +409,7 @@ class Network:
             Class labels, whole numbers from 0 to n_out - 1, or targets; left out for a source.
         epochs : int
         batch_size : int
-            SourceRows a step. More than N makes every epoch one step on all of them.
+            Examples a step. More than N makes every epoch one step on all of them.
         eta : float, optional
             The learning rate. By default 3.0 where all layers are sigmoid and the cost is quadratic (the book's
             chapter 1), 0.5 where all are sigmoid or softmax (its chapter 3), and 0.1 otherwise; these are for plain

@@ -80,7 +80,7 @@ class Streamed:
 
 
 class Chunked:
-    """SourceRows that are read from a source, of which two buffers are in memory at a time.
+    """Examples that are read from a source, of which two buffers are in memory at a time.
 
     Each epoch draws which chunks share a buffer, and then, buffer by buffer, the order of its examples. Those that
     are left when a buffer's mini-batches are done come first in the next one. Where one buffer holds them all, their

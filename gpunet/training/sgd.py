@@ -45,7 +45,7 @@ class MiniBatchSGD:
     Y : array, shape (N, n_out)
         Targets, one row an example, where X is.
     batch_size : int
-        SourceRows a step; the last step of an epoch takes what is left.
+        Examples a step; the last step of an epoch takes what is left.
     eta : float
         The learning rate.
     rng : numpy.random.Generator

@@ -279,7 +279,7 @@ def test_the_next_buffer_is_read_while_this_one_is_trained_on():
     parts.close()
 
 
-# -- What a training may be asked to do beside ------------------------------------------------------------------------
+# -- What a training may be asked to do beside -----------------------------------------------------------------------
 
 
 def rows_of(source):
@@ -326,20 +326,30 @@ def test_no_thread_is_left(tmp_path):
 
 @pytest.mark.parametrize("engine", ["auto", "verbs"])
 def test_an_interrupt_ends_the_reading(monkeypatch, engine):
-    source = watched(pauses=np.random.default_rng(0))
-    net = small()
+    """At the next chunk, in the middle of a buffer."""
+    source, net = watched(chunks=[10] * 20 + [3], buffer_rows=100), small()
     before = parameters(net)
+    was_interrupted = threading.Event()
+    read_inputs = source.read_inputs
+
+    def slow(chunk, out):
+        read_inputs(chunk, out)
+        if len(source.read) > 12:  # one that is looked at, ten or eleven of the first buffer, some of the second
+            was_interrupted.wait(60)
+            time.sleep(0.5)
 
     def interrupted(*arguments, **options):
         assert readers()
+        was_interrupted.set()
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(source, "read_inputs", slow)
     monkeypatch.setattr("gpunet.training.sgd.MiniBatchSGD._take_chunk", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         net.fit(source, epochs=1, engine=engine)
     assert caught.traceback  # which keeps the frames alive: the thread must have ended by itself
     assert not readers()
-    assert len(source.read) < len(source.chunks)
+    assert len(source.read) < 1 + 20
     np.testing.assert_array_equal(parameters(net), before)
 
 
