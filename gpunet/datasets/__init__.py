@@ -10,5 +10,15 @@ from gpunet.datasets.book import load_data, load_data_wrapper, vectorized_result
 from gpunet.datasets.bundled import mnist
 from gpunet.datasets.dataset import Dataset
 from gpunet.datasets.loading import load
+from gpunet.datasets.sources import ChunkedDataset, open_data
 
-__all__ = ["Dataset", "load", "load_data", "load_data_wrapper", "mnist", "vectorized_result"]
+__all__ = [
+    "ChunkedDataset",
+    "Dataset",
+    "load",
+    "load_data",
+    "load_data_wrapper",
+    "mnist",
+    "open_data",
+    "vectorized_result",
+]

@@ -21,6 +21,7 @@ HEAVY = (
     "rich",
     "jax",
     "onnx",
+    "pyarrow",
     "array_api_compat",
 )
 
