@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from oracles import cases
 
-import gpunet
 from gpunet import activations, backprop, costs
 
 FITTING = [
