@@ -131,7 +131,8 @@ class Cost:
         built_in = [part.name for part in parts if part.name in ACTIVATIONS]
         if self.outputs is None or set(built_in) <= set(self.outputs):
             return
-        fitting = [name for name, cost in BUILT_IN.items() if activation.name in (cost.outputs or ())]
+        unbound = [cost for cost in BUILT_IN.values() if cost.task is None]
+        fitting = [cost.name for cost in unbound if activation.name in (cost.outputs or ())]
         raise InputError(
             f"the {self.name} cost is for {' or '.join(self.outputs)} outputs, not {activation.name}: pass "
             f"output_activation={self.outputs[0]!r}, or cost={(fitting or ['quadratic'])[0]!r}."
