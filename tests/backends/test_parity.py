@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gpunet import activations, costs, optimizers, parity, parity_cases, parity_reference
-from gpunet.activations import Tanh
+from gpunet.activations import Activation, LeakyReLU, Tanh
 from gpunet.backends import cupy as cupy_backend
 from gpunet.backends import cupy_kernels
 from gpunet.backends.base import Backend
@@ -273,6 +273,31 @@ def tensor_float_32(x):
     return np.ldexp(np.round(fraction * 2**11) / 2**11, exponent).astype(x.dtype)
 
 
+# One constant of one function.
+
+GELU_0447 = Activation(
+    "gelu with 0.0447",
+    lambda z, xp: 0.5 * z * (1 + xp.tanh(0.7978845608 * (z + 0.0447 * xp.clip(z, -10, 10) ** 3))),
+    activations.get("gelu").derivative,
+)
+
+
+def other_activation(name, wrong):
+    """Hands the verb another activation in the place of one."""
+
+    def change(right, *args, out):
+        return right(*(wrong if getattr(f, "name", None) == name else f for f in args), out=out)
+
+    return change
+
+
+def other_cost(name, wrong):
+    def change(right, cost, *args, **kwargs):
+        return right(wrong if cost.name == name else cost, *args, **kwargs)
+
+    return change
+
+
 # A whole layer.
 
 
@@ -471,6 +496,17 @@ FAULTS = {
     "cost too large": ("output_error", total_scaled),
     "1 - a for 1 - a^2": ("hadamard_prime", tanh_prime_of_a),
     "softmax as if elementwise": ("hadamard_prime", softmax_prime_diagonal),
+    "leaky_relu's slope a little off": ("activate", other_activation("leaky_relu", LeakyReLU(0.2 * (1 + 1e-4)))),
+    "gelu with 0.0447": ("activate", other_activation("gelu", GELU_0447)),
+    "elu's f' is relu's": ("hadamard_prime", other_activation("elu", activations.get("relu"))),
+    "leaky_relu's slope back a little off": (
+        "hadamard_prime",
+        other_activation("leaky_relu", LeakyReLU(0.2 * (1 + 1e-4))),
+    ),
+    "silu's f' is gelu's": ("hadamard_prime", other_activation("silu", activations.get("gelu"))),
+    "huber's delta a little off": ("output_error", other_cost("huber", costs.Huber(0.3 * (1 + 1e-4)))),
+    "quantile's q a little off": ("output_error", other_cost("quantile", costs.Quantile(0.9 * (1 + 1e-4)))),
+    "hinge is the quadratic cost": ("output_error", other_cost("hinge", costs.get("quadratic"))),
     "BP3 without alpha": (
         "sum_batch",
         lambda right, delta, out, alpha=1.0, beta=0.0: right(delta, out=out, beta=beta),
