@@ -159,7 +159,8 @@ class Network:
         self._scale_was_given = True
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
-        self.task = "classification" if model.activations[-1].range == (0.0, 1.0) else "regression"
+        by_output = "classification" if model.activations[-1].range == (0.0, 1.0) else "regression"
+        self.task = model.cost.task or by_output
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations]
@@ -554,7 +555,7 @@ class Network:
         """Return the output activations for rows X, (m, n_in) -> (m, n_out)."""
         with self._on_device("the examples"):
             if isinstance(X, Source):
-                return outputs(self._model, self._source_rows(X, "X").without_targets())
+                return outputs(self._model, SourceRows(self._model, X, "X").without_targets())
             return outputs(self._model, arrays.rows(self._model.ops, X, self.sizes[0], self.dtype))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -668,7 +669,7 @@ class Network:
         return model_file.SavedModel(
             sizes=self.sizes,
             activations=[activation_functions.to_json(f) for f in self.activations],
-            cost=self.cost.name,
+            cost=costs.to_json(self.cost),
             dtype=self.dtype,
             input_scale=self.input_scale,
             task=self.task,
@@ -708,7 +709,7 @@ class Network:
         saved = model_file.read(path)
         try:
             by_layer = [activation_functions.from_json(f, functions) for f in saved.activations]
-            cost = own_costs[saved.cost] if saved.cost in own_costs else costs.get(saved.cost)
+            cost = costs.from_json(saved.cost, own_costs)
             by_layer = architecture.layer_activations(by_layer, None, cost, saved.sizes)
             cost.check_output(by_layer[-1])
             scale = architecture.input_scale(saved.input_scale, saved.dtype)
@@ -758,21 +759,17 @@ class Network:
         if isinstance(X, Source):
             if y is not None:
                 raise InputError(f"{X_name} is a source, which has its own targets; leave {y_name} out.")
-            examples = self._source_rows(X, X_name)
+            examples = SourceRows(self._model, X, X_name)
             return examples, None, examples.task()
         X = arrays.rows(ops, X, n_in, self.dtype, X_name)
-        return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], y_name)
-
-    def _source_rows(self, source: Source, what: str) -> SourceRows:
-        model = self._model
-        return SourceRows(model.ops, source, self.sizes[0], self.sizes[-1], self.dtype, model.activations[-1], what)
+        return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], self.cost, y_name)
 
     def _book_data(self, pairs: Any, what: str) -> tuple[Array, Array, str]:
         """Return the book's tuples as `_rows` does rows."""
         x, y = targets.book_pairs(pairs, self.sizes[-1], what)
         X = self._columns(x, 0, f"the x of {what}")
-        n_out, output = self.sizes[-1], self.activations[-1]
-        return X, *targets.targets(self._model.ops, y, len(y), n_out, self.dtype, output, f"the y of {what}")
+        ops, n_out, output = self._model.ops, self.sizes[-1], self.activations[-1]
+        return X, *targets.targets(ops, y, len(y), n_out, self.dtype, output, self.cost, f"the y of {what}")
 
     def _train(
         self,

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet import checks, targets
-from gpunet.activations import Activation
-from gpunet.backends import Backend
 from gpunet.errors import InputError
+from gpunet.model import Model
 
 #: Inputs and targets of some examples in the host's memory, one a row.
 Buffer = tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -70,13 +69,9 @@ class SourceRows:
 
     Parameters
     ----------
-    ops : Backend
+    model : Model
+        Its last layer and its cost decide which targets are possible.
     source : Source
-    n_in, n_out : int
-        The network's inputs and outputs.
-    dtype : {"float32", "float64"}
-    output : Activation
-        Of the network's last layer: it decides which targets are possible.
     what : str
         The argument that the source was given as, for messages.
 
@@ -94,15 +89,14 @@ class SourceRows:
         If the source has other inputs than the network.
     """
 
-    def __init__(
-        self, ops: Backend, source: Source, n_in: int, n_out: int, dtype: str, output: Activation, what: str
-    ) -> None:
+    def __init__(self, model: Model, source: Source, what: str) -> None:
+        n_in = model.sizes[0]
         if not len(source.chunks) or min(source.chunks) < 1:
             raise InputError(f"{what} has no examples, or a chunk of it has none.")
         if source.n_in != n_in:
             raise InputError(f"{what} has {source.n_in} inputs an example, but the network has {n_in} (sizes[0]).")
-        self._ops, self._source, self._what = ops, source, what
-        self.n_out, self._dtype, self._output = n_out, dtype, output
+        self._model, self._source, self._what = model, source, what
+        self.n_out, self._dtype = model.sizes[-1], model.dtype
         self._sizes = np.asarray(source.chunks, dtype=np.int64)
         self.shape = int(self._sizes.sum()), n_in
         self.y_shape = source.y_shape
@@ -271,4 +265,5 @@ class SourceRows:
             raise
 
     def _as_targets(self, y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], str]:
-        return targets.targets(self._ops, y, len(y), self.n_out, self._dtype, self._output, "y")
+        model = self._model
+        return targets.targets(model.ops, y, len(y), self.n_out, self._dtype, model.activations[-1], model.cost, "y")

@@ -189,7 +189,7 @@ CHUNKS = [
 
 def parts_of(source, batch_size, rng):
     net = Network([source.n_in, CLASSES], device="cpu")
-    examples = SourceRows(net._model.ops, source, source.n_in, CLASSES, "float32", net.activations[-1], "X")
+    examples = SourceRows(net._model, source, "X")
     yield from Chunked(net._model.ops, examples, batch_size).parts(rng)
 
 
@@ -285,7 +285,7 @@ def test_the_next_buffer_is_read_while_this_one_is_trained_on():
 
 def rows_of(source):
     net = small()
-    return SourceRows(net._model.ops, source, N_IN, CLASSES, "float32", net.activations[-1], "X")
+    return SourceRows(net._model, source, "X")
 
 
 def test_smoothed_targets():
