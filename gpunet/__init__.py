@@ -48,7 +48,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("backends", "datasets", "optimizers"):
+    if name in ("backends", "datasets", "interop", "optimizers"):
         return import_module(f"gpunet.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'gpunet' has no attribute {name!r}")
