@@ -164,8 +164,9 @@ def _classes(net: Network, given: Sequence[Any] | None) -> npt.NDArray[Any]:
     else:
         what = "classes"
     labels = np.asarray(given)
-    if labels.shape != (n_classes,) or labels.dtype == object or len(np.unique(labels)) < n_classes:
-        raise InputError(f"{what} must be {n_classes} different names or numbers, got {given!r:.80}.")
+    fit = labels.dtype.kind in "biuU" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all()))
+    if not fit or labels.shape != (n_classes,) or len(np.unique(labels)) < n_classes:
+        raise InputError(f"{what} must be {n_classes} different names or whole numbers, got {given!r:.80}.")
     return labels
 
 
