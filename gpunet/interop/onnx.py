@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,14 @@ def _elu(g: Graph, z: str) -> str:
     return g.op("Where", g.op("Less", z, g.number(0.0)), below, z)
 
 
+def _gelu(g: Graph, z: str) -> str:
+    """Return z/2 (1 + tanh(sqrt(2/pi) (z + 0.044715 z^3)))."""
+    cube = g.op("Mul", g.op("Mul", z, z), z)
+    inner = g.op("Add", z, g.op("Mul", cube, g.number(0.044715)))
+    share = g.op("Add", g.op("Tanh", g.op("Mul", inner, g.number(math.sqrt(2 / math.pi)))), g.number(1.0))
+    return g.op("Mul", g.op("Mul", z, share), g.number(0.5))
+
+
 def _softplus(g: Graph, z: str) -> str:
     """Return max(z, 0) + ln(1 + exp(-|z|)), which does not overflow."""
     smaller = g.op("Exp", g.op("Neg", g.op("Abs", z)))
@@ -73,36 +82,34 @@ def _softplus(g: Graph, z: str) -> str:
 
 
 def _hard_sigmoid(g: Graph, z: str) -> str:
-    line = g.op("Add", g.op("Mul", z, g.number(1 / 6)), g.number(0.5))
+    line = g.op("Add", g.op("Div", z, g.number(6.0)), g.number(0.5))
     return g.op("Clip", line, g.number(0.0), g.number(1.0))
 
 
-def _no_gelu(g: Graph, z: str) -> str:
-    raise InputError("onnxruntime has no gelu in float64; pass dtype='float32' to export the network in float32.")
+Builder = Callable[..., str]
 
-
-Builder = Callable[[Graph, str], str]
-
-#: From z to a, for rows. The last node that each appends is its result.
+#: From the name of z, and an activation's constants by their names, to that of a. Rows are examples. The node that
+#: has the result is the last one that each appends.
 OPERATORS: dict[str, Builder] = {
     "sigmoid": lambda g, z: g.op("Sigmoid", z),
     "tanh": lambda g, z: g.op("Tanh", z),
     "relu": lambda g, z: g.op("Relu", z),
     "linear": lambda g, z: g.op("Identity", z),
     "softmax": lambda g, z: g.op("Softmax", z, axis=1),
-    "leaky_relu": lambda g, z: g.op("LeakyRelu", z, alpha=0.01),
+    "leaky_relu": lambda g, z, alpha=0.01: g.op("LeakyRelu", z, alpha=alpha),
     "elu": lambda g, z: g.op("Elu", z, alpha=1.0),
-    "gelu": lambda g, z: g.op("Gelu", z, approximate="none"),
+    "gelu": lambda g, z: g.op("Gelu", z, approximate="tanh"),
     "silu": lambda g, z: g.op("Mul", z, g.op("Sigmoid", z)),
     "softplus": lambda g, z: g.op("Softplus", z),
     "hard_sigmoid": lambda g, z: g.op("HardSigmoid", z, alpha=1 / 6, beta=0.5),
+    "exp": lambda g, z: g.op("Exp", g.op("Min", z, g.number(80.0))),
 }
 
-#: The same of operators that onnxruntime has in float64 too, where it lacks the one above.
+#: The same for float64, of operators that onnxruntime has in float64 too, where it lacks the one above.
 IN_FLOAT64: dict[str, Builder] = {
-    "leaky_relu": lambda g, z: g.op("Max", z, g.op("Mul", z, g.number(0.01))),
+    "leaky_relu": lambda g, z, alpha=0.01: g.op("Max", z, g.op("Mul", z, g.number(alpha))),
     "elu": _elu,
-    "gelu": _no_gelu,
+    "gelu": _gelu,
     "softplus": _softplus,
     "hard_sigmoid": _hard_sigmoid,
 }
@@ -195,16 +202,14 @@ def _activate(g: Graph, f: Activation, z: str, n: int, l: int) -> None:
         builder = parts.counterpart(f, OPERATORS, "ONNX")
         if g.dtype == "float64" and f.name in IN_FLOAT64:
             builder = IN_FLOAT64[f.name]
-        builder(g, z)
+        builder(g, z, **parts.constants(f))
         return
     _activate(g, f.default, z, n, l)
     a = g.nodes[-1].output[0]
-    for name in sorted({own.name for own in f.neurons.values()}):
-        own = next(own for own in f.neurons.values() if own.name == name)
-        chosen = np.zeros(n, dtype=bool)
-        chosen[[j for j, other in f.neurons.items() if other.name == name]] = True
+    for own in dict.fromkeys(f.neurons.values()):
+        chosen = np.array([f.neurons.get(j) is own for j in range(n)])
         _activate(g, own, z, n, l)
-        a = g.op("Where", g.constant(f"{name}.neurons.{l}", chosen), g.nodes[-1].output[0], a)
+        a = g.op("Where", g.constant(f"neurons.{l}.{len(g.nodes)}", chosen), g.nodes[-1].output[0], a)
 
 
 def _label(g: Graph, n_out: int) -> None:

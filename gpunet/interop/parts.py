@@ -69,6 +69,11 @@ def counterpart(f: Activation, table: Mapping[str, Entry], where: str) -> Entry:
     return table[f.name]
 
 
+def constants(f: Activation) -> dict[str, float]:
+    """Return the constants that a built-in activation was made with, by their names."""
+    return dict(getattr(f, "parameters", {}))
+
+
 def metadata_texts(net: Network) -> dict[str, str]:
     """Return each entry of the network's metadata as JSON, for files whose metadata are texts."""
     try:

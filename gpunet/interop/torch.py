@@ -99,8 +99,11 @@ def to_torch(net: Network) -> Any:
     def module(f: Activation) -> Any:
         if isinstance(f, Mixed):
             return MixedModule(module(f.default), {j: module(own) for j, own in f.neurons.items()})
-        kind, arguments = parts.counterpart(f, torch_layers.MODULES, "PyTorch")
-        return getattr(torch.nn, kind)(**{name: values[0] for name, values in arguments.items()})
+        twin = parts.counterpart(f, torch_layers.MODULES, "PyTorch")
+        own = parts.constants(f)
+        arguments = {key: values[0] for key, values in twin.attributes.items()}
+        arguments |= {theirs: own[name] for name, theirs in twin.constants.items()}
+        return torch_layers.kind(torch, twin)(**arguments)
 
     dtype = getattr(torch, net.dtype)
     children: dict[str, Any] = {}

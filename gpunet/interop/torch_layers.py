@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -16,21 +16,40 @@ from gpunet.activations import Activation
 from gpunet.errors import InputError
 from gpunet.interop import parts
 
-#: Activation -> the class in torch.nn that is the same, and the values of its attributes for which it is; the
-#: first of them is what `to_torch` makes.
-MODULES: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
-    "sigmoid": ("Sigmoid", {}),
-    "tanh": ("Tanh", {}),
-    "relu": ("ReLU", {}),
-    "linear": ("Identity", {}),
-    "softmax": ("Softmax", {"dim": (-1, 1)}),
-    "leaky_relu": ("LeakyReLU", {"negative_slope": (0.01,)}),
-    "elu": ("ELU", {"alpha": (1.0,)}),
-    "gelu": ("GELU", {"approximate": ("none",)}),
-    "silu": ("SiLU", {}),
+
+@dataclass(frozen=True)
+class Twin:
+    """The module that is the same as an activation.
+
+    Attributes
+    ----------
+    kind : str
+        Its class in torch.nn, or in `torch_modules`.
+    attributes : dict
+        For each of its attributes that matter the values with which it is the same; `to_torch` takes the first.
+    constants : dict
+        Our name of each constant -> the attribute's name.
+    """
+
+    kind: str
+    attributes: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    constants: dict[str, str] = field(default_factory=dict)
+
+
+MODULES: dict[str, Twin] = {
+    "sigmoid": Twin("Sigmoid"),
+    "tanh": Twin("Tanh"),
+    "relu": Twin("ReLU"),
+    "linear": Twin("Identity"),
+    "softmax": Twin("Softmax", {"dim": (-1, 1)}),
+    "leaky_relu": Twin("LeakyReLU", constants={"alpha": "negative_slope"}),
+    "elu": Twin("ELU", {"alpha": (1.0,)}),
+    "gelu": Twin("GELU", {"approximate": ("tanh",)}),
+    "silu": Twin("SiLU"),
     # Above the threshold it is z itself: exact in float64 from about 37 on, in float32 from PyTorch's 20.
-    "softplus": ("Softplus", {"beta": (1.0,), "threshold": (40.0, 20.0)}),
-    "hard_sigmoid": ("Hardsigmoid", {}),
+    "softplus": Twin("Softplus", {"beta": (1.0,), "threshold": (40.0, 20.0)}),
+    "hard_sigmoid": Twin("Hardsigmoid"),
+    "exp": Twin("Exp"),
 }
 
 #: What pip installs PyTorch by.
@@ -193,21 +212,30 @@ def _activation(torch: Any, name: str, module: Any) -> str | Activation:
     if type(module) is MixedModule:
         neurons = {int(j): _activation(torch, f"{name}.{j}", f) for j, f in module.neurons.items()}
         return activations.mixed(_activation(torch, name, module.default), neurons)
-    for known, (kind, wanted) in MODULES.items():
-        if type(module) is getattr(torch.nn, kind) and known in activations.BUILT_IN:
-            odd = [attribute for attribute, values in wanted.items() if getattr(module, attribute) not in values]
+    ours = {name: twin for name, twin in MODULES.items() if name in activations.BUILT_IN}
+    for known, twin in ours.items():
+        if type(module) is kind(torch, twin):
+            odd = [key for key, values in twin.attributes.items() if getattr(module, key) not in values]
             if odd:
-                raise InputError(
-                    f"{name}, {module}, is not gpunet's {known}: {odd[0]} would have to be {wanted[odd[0]][0]!r}."
-                )
-            return known
+                wanted = twin.attributes[odd[0]][0]
+                raise InputError(f"{name}, {module}, is not gpunet's {known}: {odd[0]} would have to be {wanted!r}.")
+            if not twin.constants:
+                return known
+            same = type(activations.BUILT_IN[known])
+            return same(**{own: getattr(module, theirs) for own, theirs in twin.constants.items()})
     hint = ""
     if type(module) is torch.nn.LogSoftmax:
         hint = " Leave it out and pass output_activation='softmax'."
     elif type(module).__module__.partition(".")[0] != "torch":
         hint = " What its forward computes can not be seen: pass its state_dict() and activations=."
-    kinds = [kind for known, (kind, _) in MODULES.items() if known in activations.BUILT_IN]
     raise InputError(
         f"{name} is {type(module).__name__}; what can be taken over is a Sequential of Linear and the activations "
-        f"{', '.join(kinds)}.{hint}"
+        f"{', '.join(twin.kind for twin in ours.values())}.{hint}"
     )
+
+
+def kind(torch: Any, twin: Twin) -> Any:
+    """Return the class of a twin."""
+    from gpunet.interop import torch_modules
+
+    return getattr(torch.nn, twin.kind, None) or getattr(torch_modules, twin.kind)

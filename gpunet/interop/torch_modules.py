@@ -43,3 +43,11 @@ class Mixed(torch.nn.Module):  # type: ignore[misc]
         for j, f in self.neurons.items():
             a[..., int(j)] = f(z[..., int(j)])
         return a
+
+
+class Exp(torch.nn.Module):  # type: ignore[misc]
+    """exp(z), which stays at exp(80) from z = 80 on, as gpunet's "exp"."""
+
+    def forward(self, z: Any) -> Any:
+        """Return the activations of z."""
+        return z.clamp(max=80.0).exp()
