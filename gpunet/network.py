@@ -153,7 +153,8 @@ class Network:
         self._scale_was_given = True
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
-        self.task = "classification" if model.activations[-1].range == (0.0, 1.0) else "regression"
+        by_output = "classification" if model.activations[-1].range == (0.0, 1.0) else "regression"
+        self.task = model.cost.task or by_output
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations]
@@ -524,7 +525,7 @@ class Network:
         saved = model_file.SavedModel(
             sizes=self.sizes,
             activations=[activation_functions.to_json(f) for f in self.activations],
-            cost=self.cost.name,
+            cost=costs.to_json(self.cost),
             dtype=self.dtype,
             input_scale=self.input_scale,
             task=self.task,
@@ -565,7 +566,7 @@ class Network:
         saved = model_file.read(path)
         try:
             by_layer = [activation_functions.from_json(f, functions) for f in saved.activations]
-            cost = own_costs[saved.cost] if saved.cost in own_costs else costs.get(saved.cost)
+            cost = costs.from_json(saved.cost, own_costs)
             by_layer = architecture.layer_activations(by_layer, None, cost, saved.sizes)
             cost.check_output(by_layer[-1])
             scale = architecture.input_scale(saved.input_scale, saved.dtype)
@@ -610,14 +611,14 @@ class Network:
         """Return inputs and targets, checked and where they are, and the task that the targets are for."""
         ops, n_in, n_out = self._model.ops, self.sizes[0], self.sizes[-1]
         X = arrays.rows(ops, X, n_in, self.dtype, X_name)
-        return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], y_name)
+        return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], self.cost, y_name)
 
     def _book_data(self, pairs: Any, what: str) -> tuple[Array, Array, str]:
         """Return the book's tuples as `_rows` does rows."""
         x, y = targets.book_pairs(pairs, self.sizes[-1], what)
         X = self._columns(x, 0, f"the x of {what}")
-        n_out, output = self.sizes[-1], self.activations[-1]
-        return X, *targets.targets(self._model.ops, y, len(y), n_out, self.dtype, output, f"the y of {what}")
+        ops, n_out, output = self._model.ops, self.sizes[-1], self.activations[-1]
+        return X, *targets.targets(ops, y, len(y), n_out, self.dtype, output, self.cost, f"the y of {what}")
 
     def _placed(self, X: Any, Y: Any) -> tuple[Any, Any]:
         """Return both on the device, or both in the host's memory if the device does not hold them."""
