@@ -202,7 +202,7 @@ def _activate(g: Graph, f: Activation, z: str, n: int, l: int) -> None:
         builder = parts.counterpart(f, OPERATORS, "ONNX")
         if g.dtype == "float64" and f.name in IN_FLOAT64:
             builder = IN_FLOAT64[f.name]
-        builder(g, z, **parts.constants(f))
+        builder(g, z, **f.parameters)
         return
     _activate(g, f.default, z, n, l)
     a = g.nodes[-1].output[0]

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet import activations
-from gpunet.activations import Activation
+from gpunet.activations import Activation, Mixed
 from gpunet.costs import Cost
 from gpunet.errors import GpunetError, InputError
 from gpunet.network import Network
 
 #: The cost that is meant for an output activation; the quadratic cost is for all others.
-_USUAL_COSTS = {"sigmoid": "cross-entropy", "softmax": "log-likelihood"}
+_USUAL_COSTS = {"sigmoid": "cross-entropy", "softmax": "log-likelihood", "exp": "poisson"}
 
 Entry = TypeVar("Entry")
 
@@ -59,19 +59,16 @@ def layers(net: Network) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
 
 def counterpart(f: Activation, table: Mapping[str, Entry], where: str) -> Entry:
     """Return the entry of a built-in activation in the table of another library."""
-    if f.name not in activations.BUILT_IN:
+    if isinstance(f, Mixed):
+        raise InputError(f"{where} has no layers whose neurons differ in activation, as those of mixed() do.")
+    if not activations.is_built_in(f):
         raise InputError(
             f"the activation {f.name!r} is not built in, and {where} knows nothing of it. Built-in ones can be "
-            f"exported: {', '.join(name for name in table if name in activations.BUILT_IN)}."
+            f"exported: {', '.join(table)}."
         )
     if f.name not in table:
         raise InputError(f"{where} has no {f.name!r} activation; it has {', '.join(table)}.")
     return table[f.name]
-
-
-def constants(f: Activation) -> dict[str, float]:
-    """Return the constants that a built-in activation was made with, by their names."""
-    return dict(getattr(f, "parameters", {}))
 
 
 def metadata_texts(net: Network) -> dict[str, str]:

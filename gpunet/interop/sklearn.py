@@ -13,7 +13,14 @@ from gpunet.interop import parts
 from gpunet.network import Network
 
 #: Activation -> scikit-learn's name of it.
-NAMES = {"linear": "identity", "sigmoid": "logistic", "tanh": "tanh", "relu": "relu", "softmax": "softmax"}
+NAMES = {
+    "linear": "identity",
+    "sigmoid": "logistic",
+    "tanh": "tanh",
+    "relu": "relu",
+    "softmax": "softmax",
+    "exp": "exp",  # of MLPRegressor(loss="poisson"), from scikit-learn 1.7 on
+}
 
 _PACKAGE = "gpunet[sklearn]"
 
@@ -110,7 +117,7 @@ def to_sklearn(net: Network, *, classes: Sequence[Any] | None = None) -> Any:
     layers = parts.layers(net)
     names = [parts.counterpart(f, NAMES, "scikit-learn") for f in net.activations]
     hidden = set(names[:-1]) or {"relu"}
-    if len(hidden) > 1 or "softmax" in hidden:
+    if len(hidden) > 1 or hidden & {"softmax", "exp"}:
         raise InputError(
             f"scikit-learn's perceptrons have one activation in all hidden layers: identity, logistic, tanh or relu; "
             f"this network has {', '.join(names[:-1])}."
@@ -121,8 +128,12 @@ def to_sklearn(net: Network, *, classes: Sequence[Any] | None = None) -> Any:
     n_out = net.sizes[-1]
     X = np.zeros((1, net.sizes[0]), net.dtype)
     if net.task == "regression" and not (n_out > 1 and names[-1] == "logistic" and net.cost.name == "cross-entropy"):
+        if names[-1] == "exp":
+            options["loss"] = "poisson"
+            if "loss" not in regressor().get_params():
+                raise InputError("exp outputs need scikit-learn 1.7 or newer.")
         model = regressor(**options)
-        model.partial_fit(X, np.zeros(1) if n_out == 1 else np.zeros((1, n_out)))
+        model.partial_fit(X, np.ones(1) if n_out == 1 else np.ones((1, n_out)))
     elif net.task == "regression":
         model = classifier(**options)
         model.partial_fit(X, np.zeros((1, n_out), dtype=int), classes=np.arange(n_out))

@@ -100,9 +100,8 @@ def to_torch(net: Network) -> Any:
         if isinstance(f, Mixed):
             return MixedModule(module(f.default), {j: module(own) for j, own in f.neurons.items()})
         twin = parts.counterpart(f, torch_layers.MODULES, "PyTorch")
-        own = parts.constants(f)
         arguments = {key: values[0] for key, values in twin.attributes.items()}
-        arguments |= {theirs: own[name] for name, theirs in twin.constants.items()}
+        arguments |= {theirs: f.parameters[name] for name, theirs in twin.constants.items()}
         return torch_layers.kind(torch, twin)(**arguments)
 
     dtype = getattr(torch, net.dtype)
@@ -146,7 +145,7 @@ def from_torch(
         (CrossEntropyLoss: "softmax", BCEWithLogitsLoss: "sigmoid").
     cost : str or Cost, optional
         For further training. By default "cross-entropy" for sigmoid outputs, "log-likelihood" for softmax outputs,
-        else "quadratic".
+        "poisson" for exp outputs, else "quadratic".
     input_scale : float, optional
         A factor for every input. A module that `to_torch` made has its own.
     dtype : {"float32", "float64"}, optional

@@ -212,8 +212,7 @@ def _activation(torch: Any, name: str, module: Any) -> str | Activation:
     if type(module) is MixedModule:
         neurons = {int(j): _activation(torch, f"{name}.{j}", f) for j, f in module.neurons.items()}
         return activations.mixed(_activation(torch, name, module.default), neurons)
-    ours = {name: twin for name, twin in MODULES.items() if name in activations.BUILT_IN}
-    for known, twin in ours.items():
+    for known, twin in MODULES.items():
         if type(module) is kind(torch, twin):
             odd = [key for key, values in twin.attributes.items() if getattr(module, key) not in values]
             if odd:
@@ -221,8 +220,11 @@ def _activation(torch: Any, name: str, module: Any) -> str | Activation:
                 raise InputError(f"{name}, {module}, is not gpunet's {known}: {odd[0]} would have to be {wanted!r}.")
             if not twin.constants:
                 return known
-            same = type(activations.BUILT_IN[known])
-            return same(**{own: getattr(module, theirs) for own, theirs in twin.constants.items()})
+            constants = {own: getattr(module, theirs) for own, theirs in twin.constants.items()}
+            try:
+                return type(activations.BUILT_IN[known])(**constants)
+            except InputError as error:
+                raise InputError(f"{name}, {module}, can not be taken over: {error}") from error
     hint = ""
     if type(module) is torch.nn.LogSoftmax:
         hint = " Leave it out and pass output_activation='softmax'."
@@ -230,7 +232,7 @@ def _activation(torch: Any, name: str, module: Any) -> str | Activation:
         hint = " What its forward computes can not be seen: pass its state_dict() and activations=."
     raise InputError(
         f"{name} is {type(module).__name__}; what can be taken over is a Sequential of Linear and the activations "
-        f"{', '.join(twin.kind for twin in ours.values())}.{hint}"
+        f"{', '.join(twin.kind for twin in MODULES.values())}.{hint}"
     )
 
 

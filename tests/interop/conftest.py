@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gpunet import Network, mixed
-from gpunet.activations import BUILT_IN
+from gpunet.activations import BUILT_IN, LeakyReLU
 
 #: One network of each kind of output and of each kind of layer.
 NETWORKS = {
@@ -21,6 +21,9 @@ NETWORKS = {
         "sizes": [7, 6, 4],
         "activation": [mixed("linear", {0: "tanh", 3: "relu", 5: "tanh"}), mixed("sigmoid", {1: "linear"})],
     },
+    "leaky": {"sizes": [7, 6, 4], "activation": [LeakyReLU(0.2), mixed(LeakyReLU(), {1: LeakyReLU(0.3), 2: "gelu"})]},
+    "counts": {"sizes": [7, 5, 2], "activation": "tanh", "cost": "poisson"},
+    "hinge": {"sizes": [7, 5, 3], "activation": "relu", "cost": "hinge"},
     "five layers": {"sizes": [7, *[5] * 4, 2], "activation": "tanh"},
 }
 

@@ -7,6 +7,7 @@ import pytest
 
 from gpunet import Activation, GpunetError, InputError, Network, mixed
 from gpunet.interop import from_sklearn, to_sklearn
+from gpunet.interop.sklearn import NAMES as COUNTERPARTS
 
 SOFTSIGN = Activation("softsign", lambda z, xp: z / (1 + xp.abs(z)), lambda z, xp: 1 / (1 + xp.abs(z)) ** 2)
 
@@ -116,6 +117,18 @@ def test_regressors(regressor, close):
     assert np.array_equal(again.predict(X), model.predict(X))
 
 
+def test_counts(nn, data, close):
+    X, _ = data
+    model = fitted(nn, X, np.floor(np.exp(X[:, 0])), loss="poisson")
+    net = from_sklearn(model, device="cpu")
+    assert (net.cost.name, net.task) == ("poisson", "regression")
+    close(net.predict(X), model.predict(X))
+    again = to_sklearn(net)
+    assert_same_model(again, model)
+    assert again.loss == "poisson"
+    again.partial_fit(X, np.floor(np.exp(X[:, 0])))
+
+
 @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
 @pytest.mark.parametrize("hidden", [(), (6,), (6, 5)])
 def test_each_activation_and_depth(nn, data, activation, hidden, close):
@@ -166,8 +179,11 @@ def test_another_dtype(nn, data):
 
 
 def test_any_network_that_has_a_counterpart(net, rows, close):
-    if "mixed" in {f.name for f in net.activations}:
-        with pytest.raises(InputError, match="'mixed' is not built in, and scikit-learn"):
+    lacking = [f.name for f in net.activations if f.name not in COUNTERPARTS]
+    if lacking:
+        with pytest.raises(
+            InputError, match=r"scikit-learn has no (layers whose neurons differ|'leaky_relu' activation)"
+        ):
             to_sklearn(net)
         return
     model = to_sklearn(net)
@@ -254,9 +270,11 @@ def test_clones_and_pickles(needed, data):
             "one activation in all hidden layers.*has softmax, softma",
         ),
         ({"activation": [SOFTSIGN, SOFTSIGN, "tanh"]}, "'softsign' is not built in, and scikit-learn knows"),
-        ({"activation": mixed("tanh", {0: "relu"})}, "'mixed' is not built in"),
+        ({"activation": mixed("tanh", {0: "relu"})}, "has no layers whose neurons differ in activation"),
+        ({"activation": "gelu"}, "scikit-learn has no 'gelu' activation; it has linear, sigmoid, tanh, relu"),
+        ({"activation": ["exp", "exp", "tanh"]}, "one activation in all hidden layers"),
     ],
-    ids=range(4),
+    ids=range(6),
 )
 def test_networks_without_a_counterpart(options, fragment):
     with pytest.raises(InputError, match=fragment):
@@ -281,8 +299,8 @@ def test_what_is_no_perceptron(nn, needed, data):
 def test_an_output_activation_that_gpunet_lacks(nn, data):
     X, _ = data
     model = fitted(nn, X, X[:, 0] ** 2)
-    model.out_activation_ = "exp"  # as with loss="poisson"
-    with pytest.raises(InputError, match="output activation, 'exp', is not one of identity, logistic"):
+    model.out_activation_ = "cosh"
+    with pytest.raises(InputError, match="output activation, 'cosh', is not one of identity, logistic"):
         from_sklearn(model)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpunet import Activation, GpunetError, InputError, Network, mixed
-from gpunet.activations import BUILT_IN, to_json
+from gpunet.activations import BUILT_IN, from_json, to_json
 from gpunet.interop import from_torch, save_torch_state_dict, to_torch, to_torch_state_dict
 from gpunet.interop.torch_layers import MODULES
 
@@ -64,7 +64,7 @@ def test_the_state_dict(net, rows, nn, torch, outputs, close):
     assert all(torch.equal(own.state_dict()[name], state[name]) for name in state)
     own.load_state_dict(state)
     # And that of a module written by hand.
-    if all(isinstance(name, str) for name in spec(net)):
+    if all(by_name(nn, f.name) for f in net.activations):
         modules = []
         for l, f in enumerate(net.activations):
             modules += [nn.Linear(net.sizes[l], net.sizes[l + 1]), by_name(nn, f.name)]
@@ -80,7 +80,7 @@ def by_name(nn, name):
         "relu": nn.ReLU(),
         "linear": nn.Identity(),
         "softmax": nn.Softmax(dim=1),
-    }[name]
+    }.get(name)
 
 
 def test_bytes_may_go_in(dtype, outputs, close):
@@ -156,7 +156,7 @@ def test_the_file(net, tmp_path, same_parameters):
         "input_scale": net.input_scale,
         "metadata.classes": ["a", "ü"],
     }
-    own = [f if isinstance(f, str) else net.activations[l] for l, f in enumerate(found["activations"])]
+    own = [from_json(f, {}) for f in found["activations"]]
     again = from_torch(load_file(path), activations=own, input_scale=found["input_scale"], device="cpu")
     assert same_parameters(again, net)
     assert spec(again) == spec(net)
@@ -250,8 +250,12 @@ def test_one_linear_layer_alone(nn):
 
 
 def test_the_default_softplus_is_the_same(nn):
-    if "softplus" in BUILT_IN:
-        assert spec(from_torch(nn.Sequential(nn.Linear(2, 3), nn.Softplus()), device="cpu")) == ["softplus"]
+    assert spec(from_torch(nn.Sequential(nn.Linear(2, 3), nn.Softplus()), device="cpu")) == ["softplus"]
+
+
+def test_a_leaky_relu_of_any_slope(nn):
+    net = from_torch(nn.Sequential(nn.Linear(2, 3), nn.LeakyReLU(0.3)), device="cpu")
+    assert net.activations[0].alpha == 0.3
 
 
 def test_options_reach_the_network(nn):
@@ -349,6 +353,10 @@ def modules_that_do_not_fit(nn):
         r"0 is Own; .*can not be seen": s(Own(4, 3)),
         r"1 is LogSoftmax; .*output_activation='softmax'": s(l1, nn.LogSoftmax(dim=1)),
         r"1, Softmax\(dim=0\), is not gpunet's softmax: dim would have to be -1": s(l1, nn.Softmax(dim=0)),
+        r"1, GELU\(approximate='none'\), is not gpunet's gelu: approximate would .* 'tanh'": s(l1, nn.GELU()),
+        r"1, LeakyReLU\(negative_slope=1.5\), .*alpha of leaky_relu must be a number between 0 and 1": s(
+            l1, nn.LeakyReLU(1.5)
+        ),
         r"2, Tanh\(\), is the second activation after 0": s(l1, nn.ReLU(), nn.Tanh()),
         r"0, Tanh\(\), stands before the first Linear": s(nn.Tanh(), l1),
         r"1 is Flatten": s(l1, nn.Flatten(), l2),
