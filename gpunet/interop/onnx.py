@@ -18,7 +18,7 @@ from gpunet.interop import parts
 from gpunet.network import Network
 from gpunet.version import __version__
 
-#: The first with Gelu; onnxruntime has it from 1.17 on.
+#: The first with Gelu; onnxruntime has it from 1.17 on, and float64 without gaps from 1.18 on.
 OPSET = 20
 IR_VERSION = 9
 
@@ -75,6 +75,12 @@ def _gelu(g: Graph, z: str) -> str:
     return g.op("Mul", g.op("Mul", z, share), g.number(0.5))
 
 
+def _silu(g: Graph, z: str) -> str:
+    """Return z (tanh(z/2)/2 + 1/2); of z sigmoid(z) some onnxruntimes make an operator that they lack in float64."""
+    half = g.number(0.5)
+    return g.op("Mul", z, g.op("Add", g.op("Mul", g.op("Tanh", g.op("Mul", z, half)), half), half))
+
+
 def _softplus(g: Graph, z: str) -> str:
     """Return max(z, 0) + ln(1 + exp(-|z|)), which does not overflow."""
     smaller = g.op("Exp", g.op("Neg", g.op("Abs", z)))
@@ -105,11 +111,12 @@ OPERATORS: dict[str, Builder] = {
     "exp": lambda g, z: g.op("Exp", g.op("Min", z, g.number(80.0))),
 }
 
-#: The same for float64, of operators that onnxruntime has in float64 too, where it lacks the one above.
+#: The same for float64, where onnxruntime lacks the one above: of operators that it has in float64 too.
 IN_FLOAT64: dict[str, Builder] = {
     "leaky_relu": lambda g, z, alpha=0.01: g.op("Max", z, g.op("Mul", z, g.number(alpha))),
     "elu": _elu,
     "gelu": _gelu,
+    "silu": _silu,
     "softplus": _softplus,
     "hard_sigmoid": _hard_sigmoid,
 }
