@@ -167,13 +167,13 @@ def _reordered(layer: tuple[Any, Any], order: npt.NDArray[np.int64]) -> tuple[An
 
 def _classes(net: Network, given: Sequence[Any] | None) -> npt.NDArray[Any]:
     n_classes = max(net.sizes[-1], 2)
+    what = "classes"
     if given is None:
-        given = net.metadata.get("classes", range(n_classes))
-        what = "metadata['classes']"
-        if isinstance(given, list) and all(isinstance(name, str) and _is_whole(name) for name in given):
+        what, given = "metadata['classes']", net.metadata.get("classes")
+        if given is None:
+            given = range(n_classes)
+        elif isinstance(given, list) and all(isinstance(name, str) and _is_whole(name) for name in given):
             given = [int(name) for name in given]
-    else:
-        what = "classes"
     labels = np.asarray(given)
     fit = labels.dtype.kind in "biuU" or (labels.dtype.kind == "f" and bool((labels == np.floor(labels)).all()))
     if not fit or labels.shape != (n_classes,) or len(np.unique(labels)) < n_classes:

@@ -225,6 +225,8 @@ def test_classes_in_another_order_than_scikit_learns(names, sizes):
 def test_classes_may_be_given(data):
     net = Network([4, 5, 3], device="cpu", seed=1)
     assert to_sklearn(net).classes_.tolist() == [0, 1, 2]
+    net.metadata = {"classes": None}
+    assert to_sklearn(net).classes_.tolist() == [0, 1, 2]
     assert to_sklearn(net, classes=NAMES).classes_.tolist() == NAMES.tolist()
     assert to_sklearn(net, classes=[1.0, 2.0, 5.0]).predict(data[0]).dtype == np.float64
 
