@@ -1,4 +1,4 @@
-"""The command line: gpunet train | evaluate | predict | doctor | parity | bench.
+"""The command line: gpunet train | evaluate | predict | export | doctor | parity | bench.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted.
 """
@@ -28,6 +28,7 @@ from gpunet.benchmarks import cli as bench_cli
 from gpunet.config import config, show_facts
 from gpunet.datasets import Dataset
 from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
+from gpunet.interop import cli as interop_cli
 from gpunet.network import Network
 from gpunet.parity import compare
 from gpunet.training.history import Epoch
@@ -251,6 +252,9 @@ def predict(
     names = cli_data.class_names(network)
     for row, index in zip(outputs.tolist(), to_classes(outputs).tolist(), strict=True):
         print(json.dumps({"label": names[index], "outputs": row}) if as_json else names[index])
+
+
+app.command()(interop_cli.export)
 
 
 @app.command()
