@@ -21,7 +21,7 @@ static_assert(EXAMPLES_TOGETHER % WORD == 0);
 //: Panels of inputs that stay in the second-level cache while the weights pass by.
 constexpr int64_t INPUT_PANEL_BYTES = 262144;
 
-// Fetches a later mini-batch's rows into the cache, some at each tile of the gradient: they lie anywhere in memory,
+// Fetches the next mini-batch's rows into the cache, some at each tile of the gradient: they lie anywhere in memory,
 // and all at once they would be waited for.
 template <class Real>
 class Ahead {
@@ -79,7 +79,7 @@ class Trainer {
             feedforward();
             backpropagate();
             barrier();
-            ahead.start(job, net, start + 2 * job.batch_size, thread, team.size);
+            ahead.start(job, net, start + 1 * job.batch_size, thread, team.size);
             gradient();
             if (thread == 0) add_costs();
             gather(start + job.batch_size, net.batch[(number + 1) % 2]);
