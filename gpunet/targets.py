@@ -98,8 +98,10 @@ def example_weights(
             )
         if not weights.any():
             raise InputError("sample_weight is 0 for every example; some must count.")
+        weights /= weights.max()  # only their proportions matter, and these no dtype lets overflow
     if class_weight is not None:
-        weights *= _by_class(np.asarray(ops.to_numpy(Y) if ops.is_native(Y) else Y), task, class_weight)
+        by_class = _by_class(np.asarray(ops.to_numpy(Y) if ops.is_native(Y) else Y), task, class_weight)
+        weights *= by_class / by_class.max()
     return weights[:, None]
 
 
@@ -110,7 +112,7 @@ def _by_class(Y: npt.NDArray[Any], task: str, class_weight: Any) -> npt.NDArray[
     classes = (Y[:, 0] > 0.5).astype(np.int64) if Y.shape[1] == 1 else Y.argmax(axis=1)
     n_classes = max(2, Y.shape[1])
     counts = np.bincount(classes, minlength=n_classes)
-    if class_weight == "balanced":
+    if isinstance(class_weight, str) and class_weight == "balanced":
         by_class = len(classes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return np.asarray(by_class[classes])
     if not isinstance(class_weight, Mapping):

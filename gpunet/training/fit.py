@@ -64,6 +64,7 @@ class Examples:
             return self
         if not ops.is_native(self.X) and not ops.holds(sum(arrays.nbytes_on_device(v, dtype) for v in self.arrays)):
             placed = [self.X, *(np.asarray(ops.to_numpy(v)) for v in self.arrays[1:])]
+            placed[2:] = [v.astype(dtype) for v in placed[2:]]  # the weights: their sum is the same wherever they lie
         else:
             placed = [arrays.to_device(ops, v, dtype) for v in self.arrays]
         X, Y, *weights = placed
@@ -80,8 +81,10 @@ class Examples:
             )
         if isinstance(self.X, SourceRows):
             return Examples(self.X.smoothed(share), None, None, self.task)
-        xp = np if isinstance(self.Y, np.ndarray) else model.ops.xp
-        Y = xp.astype(self.Y, getattr(xp, model.dtype))
+        if isinstance(self.Y, np.ndarray):
+            Y = self.Y.astype(model.dtype)
+        else:
+            Y = model.ops.xp.astype(self.Y, getattr(model.ops.xp, model.dtype))
         return Examples(self.X, (1 - share) * Y + share / max(2, Y.shape[1]), self.weights, self.task)
 
     def fingerprint(self, model: Model) -> str:
@@ -123,6 +126,8 @@ class Fitting:
 
     def hold_out(self, examples: Examples, share: float) -> tuple[Examples, Examples]:
         """Split examples into those to train and those to validate on, at random, of each class alike."""
+        if share >= 1:
+            raise InputError(f"validation_split must be at least 0 and below 1, got {share:g}.")
         rng = np.random.default_rng(0)
         rng.bit_generator.state = self._start
         order = rng.permutation(examples.X.shape[0])
@@ -140,6 +145,8 @@ class Fitting:
             )
         held = np.sort(np.concatenate([group[:count] for group, count in zip(groups, counts, strict=True)]))
         kept = np.setdiff1d(np.arange(len(order)), held, assume_unique=True)
+        if examples.weights is not None and not examples.weights[kept].any():
+            raise InputError("the examples that count have all been held out for validation; choose another share.")
         return examples.rows(kept, self._model), examples.rows(held, self._model)
 
     def run(self, examples: Examples, validation: loop.Validation | None, history: History) -> None:
@@ -152,25 +159,13 @@ class Fitting:
             file = Checkpoint(options.checkpoint, description, self._saved, self._start, options.checkpoint_seconds)
             if resumed is not None:
                 resumed.check(options.checkpoint, description)
-                _take_up(model, rng, history, resumed)
         if options.label_smoothing:
             examples = examples.smoothed(options.label_smoothing, model)
         examples = examples.placed(model)
-        course = loop.Course(
-            model,
-            history,
-            options.epochs,
-            rng,
-            validation,
-            options.early_stopping,
-            options.on_epoch,
-            Diagnostics(model, examples.X, examples.Y) if options.diagnostics else None,
-            file,
-        )
-        if resumed is not None and resumed.snapshot.best is not None:
-            course.restore_best(resumed.snapshot.best)
+        diagnostics = Diagnostics(model, examples.X, examples.Y) if options.diagnostics else None
         if isinstance(options.optimizer, LBFGS):
             whole = lbfgs.WholeGradient(model, examples.arrays, options.l2 / n)
+            course = self._course(validation, history, diagnostics, file)
             lbfgs.run(whole, options.optimizer, course, saved=file is not None)
             return
         sgd = MiniBatchSGD(
@@ -179,7 +174,34 @@ class Fitting:
         history.engine = sgd.engine
         if resumed is not None:
             _restore_steps(sgd, resumed, options)
+        course = self._course(validation, history, diagnostics, file)
         loop.run(sgd, options.eta, course, options.on_progress)
+
+    def _course(
+        self,
+        validation: loop.Validation | None,
+        history: History,
+        diagnostics: Diagnostics | None,
+        file: Checkpoint | None,
+    ) -> loop.Course:
+        """Return the training's course, from the checkpoint on if there is one: nothing is refused after this."""
+        options, resumed = self._options, self._resumed
+        if resumed is not None:
+            _take_up(self._model, self._rng, history, resumed)
+        course = loop.Course(
+            self._model,
+            history,
+            options.epochs,
+            self._rng,
+            validation,
+            options.early_stopping,
+            options.on_epoch,
+            diagnostics,
+            file,
+        )
+        if resumed is not None and resumed.snapshot.best is not None:
+            course.restore_best(resumed.snapshot.best)
+        return course
 
 
 def recipe(model: Model, options: Options, n: int) -> Recipe:
@@ -205,7 +227,8 @@ def _take_up(model: Model, rng: np.random.Generator, history: History, resumed: 
     for array, value in zip([*parameters.weights, *parameters.biases], values, strict=True):
         ops.copy(ops.asarray(value, model.dtype), out=array)
     rng.bit_generator.state = resumed.snapshot.rng
-    history.epochs[:] = resumed.history.epochs
+    history.epochs[:] = resumed.snapshot.history.epochs
+    history.stopped = resumed.snapshot.history.stopped
 
 
 def _restore_steps(sgd: MiniBatchSGD, resumed: Resumed, options: Options) -> None:
