@@ -8,7 +8,8 @@ Importing this package reads no file; each function reads when it is called.
 
 from gpunet.datasets.book import load_data, load_data_wrapper, vectorized_result
 from gpunet.datasets.bundled import mnist
+from gpunet.datasets.columns import Table
 from gpunet.datasets.dataset import Dataset
-from gpunet.datasets.loading import load
+from gpunet.datasets.loading import load, read_table
 
-__all__ = ["Dataset", "load", "load_data", "load_data_wrapper", "mnist", "vectorized_result"]
+__all__ = ["Dataset", "Table", "load", "load_data", "load_data_wrapper", "mnist", "read_table", "vectorized_result"]

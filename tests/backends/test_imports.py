@@ -20,6 +20,8 @@ HEAVY = (
     "rich",
     "jax",
     "onnx",
+    "pyarrow",
+    "pandas",
     "array_api_compat",
 )
 

@@ -1,0 +1,278 @@
+"""`Run`: every option of a training, from the command line, a configuration file or a model's own metadata.
+
+A new option is one line in `Run`; the command line, `--config` and the model's metadata have it then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpunet import checks, model_file
+from gpunet.datasets.columns import near
+from gpunet.errors import FileFormatError, InputError
+from gpunet.presets import PRESETS
+from gpunet.training.sgd import MOST_THREADS
+
+
+class UsageError(InputError):
+    """The command was called in a wrong way; its exit code is 2."""
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """Take an `InputError` for wrong use."""
+    try:
+        yield
+    except InputError as error:
+        raise UsageError(str(error)) from error
+
+
+def _option(default: Any, help: str, group: str, **limits: float) -> Any:
+    return dataclasses.field(default=default, metadata={"help": help, "group": group, "limits": limits})
+
+
+_DATA, _NETWORK, _TRAINING = "Data", "Network", "Training"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The options of a training. None: what fits the data, see `filled`; limits: min, max and above."""
+
+    data: str | None = _option(None, "", _DATA)
+    data_sha256: str | None = _option(None, "", _DATA)
+    target: str | None = _option(None, "The column to predict, by name or number.", _DATA)
+    task: str = _option("auto", "auto, classification or regression: what a table's target is.", _DATA)
+    drop: tuple[str, ...] = _option((), "Columns of a table that are not inputs: a,b,c.", _DATA)
+    categorical: tuple[str, ...] = _option((), "Columns of a table that hold kinds, though as numbers: a,b,c.", _DATA)
+    missing: str = _option("error", "error, or fill: missing values count as the mean, or as no category.", _DATA)
+    test: str | None = _option(None, "Data to test on, if not part of DATA.", _DATA)
+    holdout: float = _option(
+        0.2, "Share of DATA to test on if there is no test part; of each class its share.", _DATA, min=0.0, max=0.9
+    )
+    hidden: tuple[int, ...] | None = _option(None, "Sizes of the hidden layers: 64,32.", _NETWORK, min=1)
+    layers: tuple[int, ...] | None = _option(
+        None, "All layer sizes, input to output, instead of --hidden: 784,30,10.", _NETWORK
+    )
+    activation: str | None = _option(None, "sigmoid, tanh, relu, ...: of the hidden layers.", _NETWORK)
+    output_activation: str | None = _option(None, "Of the last layer. Default: what the cost is made for.", _NETWORK)
+    cost: str | None = _option(None, "quadratic, cross-entropy or log-likelihood, ...", _NETWORK)
+    init: str = _option("auto", "auto, normal, scaled or he.", _NETWORK)
+    dtype: str = _option("float32", "float32 or float64.", _NETWORK)
+    epochs: int | None = _option(None, "How often all examples are learned from.", _TRAINING, min=1)
+    batch_size: int | None = _option(None, "Examples in a mini-batch.", _TRAINING, min=1)
+    eta: float | None = _option(
+        None, "The learning rate. Default: 3.0 for the book's run, see the README.", _TRAINING, above=0.0
+    )
+    optimizer: str | None = _option(None, "sgd, momentum, nesterov, adam, rmsprop, adagrad, ...", _TRAINING)
+    l2: float = _option(0.0, "lambda of L2 regularization, the book's chapter 3.", _TRAINING, min=0.0)
+    engine: str = _option("auto", "auto, compiled or verbs: what takes the steps.", _TRAINING)
+    threads: int | None = _option(
+        None,
+        "Threads of the CPU that share a step. Default: as many as are fastest.",
+        _TRAINING,
+        min=1,
+        max=MOST_THREADS,
+    )
+    device: str = _option("auto", "auto, cpu, cuda or cuda:N.", _TRAINING)
+    seed: int | None = _option(None, "Same seed, same numbers.", _TRAINING, min=0)
+
+
+_TYPES = typing.get_type_hints(Run)
+FIELDS = {field.name: field for field in dataclasses.fields(Run)}
+
+
+def kind_of(name: str) -> Any:
+    """Return the type of an option's value: str, int, float, bool, or a tuple type."""
+    annotation = _TYPES[name]
+    if isinstance(annotation, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    return annotation
+
+
+def combined(given: Mapping[str, Any], config: Path | None = None, preset: str | None = None) -> Run:
+    """Return the run of a preset, a configuration, and what the command line says, the last first.
+
+    Raises
+    ------
+    UsageError
+        If an option of the command line is wrong.
+    InputError, FileFormatError
+        If the configuration is.
+    """
+    values: dict[str, Any] = {}
+    if preset is not None:
+        with usage():
+            name = checks.one_of(preset, PRESETS, "preset")
+        values.update(_checked(PRESETS[name], f"preset {name}: "))
+    if config is not None:
+        _override(values, read(config))
+    with usage():
+        _override(values, _checked(given, None))
+        if values.get("layers") is not None and values.get("hidden") is not None:
+            raise InputError(
+                "--layers has all layer sizes and --hidden those of the hidden layers; give one of them."
+            )
+    return Run(**values)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return the options in a TOML file, or in a model's metadata.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is neither.
+    InputError
+        If a key is no option, or its value is not what the option takes.
+    """
+    if path.suffix == ".safetensors":
+        return _checked(of_model(path), f"{path}: ")
+    try:
+        with path.open("rb") as file:
+            values = tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path}: not a TOML file: {error}.") from error
+    except OSError as error:
+        raise FileFormatError(f"{path}: can't be read ({error.strerror}).") from error
+    return _checked(values, f"{path}: ")
+
+
+def of_model(path: Path) -> dict[str, Any]:
+    """Return the options that a model was trained with, from its metadata."""
+    run = model_file.read(path).metadata.get("run")
+    if not isinstance(run, dict):
+        raise InputError(f"{path}: does not tell how it was trained; models of `gpunet train` do.")
+    return {key: value for key, value in run.items() if key != "gpunet"}
+
+
+def to_json(run: Run) -> dict[str, Any]:
+    """Return what was decided of a run, ready for JSON."""
+    values = {name: getattr(run, name) for name in FIELDS}
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def to_toml(options: Mapping[str, Any]) -> str:
+    """Return options as TOML, which `read` takes."""
+    return "".join(f"{name} = {_toml(value)}\n" for name, value in options.items())
+
+
+def filled(run: Run, *, is_table: bool, task: str, examples: int) -> Run:
+    """Return the run with what it leaves open chosen for the data.
+
+    Images and arrays get the book's chapter 1. Tables get what is usual for them: two ReLU layers, softmax and the
+    log-likelihood cost for classes, linear outputs and the quadratic cost for numbers, Adam, and 20 to 200 epochs
+    (about 200,000 examples in all).
+    """
+    if not is_table:
+        usual: dict[str, Any] = {
+            "hidden": (30,),
+            "activation": "sigmoid",
+            "cost": "quadratic",
+            "epochs": 30,
+            "batch_size": 10,
+            "optimizer": "sgd",
+        }
+    else:
+        usual = {
+            "hidden": (64, 32),
+            "activation": "relu",
+            "cost": "log-likelihood" if task == "classification" else "quadratic",
+            "epochs": min(200, max(20, 200_000 // examples)),
+            "batch_size": 32 if examples >= 1000 else 16,
+            "optimizer": "adam",
+        }
+        if (run.cost or usual["cost"]) == "quadratic":
+            usual["output_activation"] = "linear" if task == "regression" else "sigmoid"
+    if run.layers is not None:
+        del usual["hidden"]
+    return dataclasses.replace(run, **{key: value for key, value in usual.items() if getattr(run, key) is None})
+
+
+# -- Values -----------------------------------------------------------------------------------------------------
+
+
+def _override(values: dict[str, Any], by: dict[str, Any]) -> None:
+    for one, other in (("layers", "hidden"), ("hidden", "layers")):  # two ways to say one thing
+        if one in by and other not in by:
+            values.pop(other, None)
+    if "data" in by:
+        values.pop("data_sha256", None)  # it was of the other file
+    values.update(by)
+
+
+def _checked(values: Mapping[str, Any], where: str | None) -> dict[str, Any]:
+    """Return the values as `Run` takes them; `where` names their file, None the command line."""
+    for name in values:
+        if name not in FIELDS:
+            known = ", ".join(FIELDS)
+            raise InputError(f"{where or ''}unknown option {name!r}.{near(name, list(FIELDS))} Known: {known}.")
+    return {name: _value(name, value, where) for name, value in values.items()}
+
+
+def _value(name: str, value: Any, where: str | None) -> Any:
+    what = f"--{name.replace('_', '-')}" if where is None else f"{where}{name}"
+    kind, limits = kind_of(name), FIELDS[name].metadata["limits"]
+    if kind in (tuple[int, ...], tuple[str, ...]):
+        return _several(value, what, typing.get_args(kind)[0], limits)
+    if kind is str or kind is bool:
+        if not isinstance(value, kind):
+            raise InputError(f"{what} must be {'text' if kind is str else 'true or false'}, got {value!r:.60}.")
+        return value
+    return _number(value, what, kind, limits)
+
+
+def _number(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> Any:
+    whole = kind is int
+    low, high, above = limits.get("min"), limits.get("max"), limits.get("above")
+    good = isinstance(value, int | (int if whole else float)) and not isinstance(value, bool)
+    good = good and (whole or math.isfinite(value))
+    good = good and (low is None or value >= low) and (high is None or value <= high)
+    if good and (above is None or value > above):
+        return kind(value)
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (("at least", low), ("above", above), ("at most", high))
+        if bound is not None
+    ]
+    noun = "a whole number" if whole else "a finite number"
+    raise InputError(f"{what} must be {' '.join([noun, ' and '.join(bounds)]).strip()}, got {value!r:.60}.")
+
+
+def _several(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> tuple[Any, ...]:
+    if isinstance(value, str):
+        cells = [cell.strip() for cell in value.strip().removeprefix("[").removesuffix("]").split(",")]
+        parts: list[Any] = [] if cells == [""] else cells
+        if kind is int:
+            try:
+                parts = [int(cell) for cell in parts]
+            except ValueError:
+                raise InputError(f"{what} must be sizes such as 784,30,10, got {value!r:.60}.") from None
+    elif isinstance(value, list):
+        parts = value
+    else:
+        raise InputError(f"{what} must be a list, got {value!r:.60}.")
+    for part in parts:
+        if kind is int:
+            _number(part, f"each of {what}", int, limits)
+        elif not isinstance(part, str):
+            raise InputError(f"{what} must be a list of text, got {part!r:.60} in it.")
+    return tuple(parts)
+
+
+def _toml(value: Any) -> str:
+    """Return a value as TOML writes it, whose text, lists and numbers are those of JSON but for a few characters."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).replace("\x7f", "\\u007f")
