@@ -7,18 +7,18 @@ import dataclasses
 import hashlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import datasets, preprocessing
+from gpunet import cli_tables, datasets
+from gpunet.cli_examples import ForModel, TrainingData, split
 from gpunet.datasets import Dataset, Table
-from gpunet.datasets.columns import find_target, is_missing, some
+from gpunet.datasets.columns import some
 from gpunet.datasets.loading import TABLES
-from gpunet.encodings import Classes, Numbers, as_labels
+from gpunet.encodings import Numbers
 from gpunet.errors import FileFormatError, InputError
 from gpunet.network import Network
 from gpunet.preprocessing import Preprocessing
@@ -26,46 +26,6 @@ from gpunet.runs import Run, UsageError
 from gpunet.training import metrics
 
 _BOOK_TRAINING = 50_000  # the book trains on the first 50,000 of MNIST's 60,000
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Data to train on, with a test part.
-
-    Attributes
-    ----------
-    name : str
-    X, X_test : arrays of shape (examples, n_in)
-    y, y_test : arrays
-        Class indices (examples,), or numbers (examples, 1).
-    task : {"classification", "regression"}
-    n_out : int
-        How many outputs they ask for.
-    classes : tuple of str or None
-        The labels' names where they are not their indices.
-    input_scale : float or None
-        As `Network` takes it.
-    target, features
-        The columns' names, where there are any.
-    preprocessing : Preprocessing or None
-        What made the inputs, of a table.
-    about : str
-        What is to be said of them.
-    """
-
-    name: str
-    X: npt.NDArray[Any]
-    y: npt.NDArray[Any]
-    X_test: npt.NDArray[Any]
-    y_test: npt.NDArray[Any]
-    task: str
-    n_out: int
-    classes: tuple[str, ...] | None = None
-    input_scale: float | None = None
-    target: str | None = None
-    features: tuple[str, ...] | None = None
-    preprocessing: Preprocessing | None = None
-    about: str = ""
 
 
 def is_table(path: Path | None) -> bool:
@@ -78,13 +38,19 @@ def to_train(run: Run, seed: int) -> TrainingData:
     data = None if run.data is None else Path(run.data)
     if is_table(data):
         assert data is not None
-        return _of_table(run, data, seed)
+        return cli_tables.to_train(run, data, seed)
     wrong = next((name for name in ("drop", "categorical") if getattr(run, name)), None)
-    wrong = wrong or next((n for n, usual in (("task", "auto"), ("missing", "error")) if getattr(run, n) != usual), None)
+    wrong = wrong or next(
+        (n for n, usual in (("task", "auto"), ("missing", "error")) if getattr(run, n) != usual), None
+    )
     if wrong is not None:
-        raise UsageError(f"--{wrong} is for tables ({', '.join(TABLES)}), but DATA is {data or 'MNIST'}; leave it out.")
+        raise UsageError(
+            f"--{wrong} is for tables ({', '.join(TABLES)}), but DATA is {data or 'MNIST'}; leave it out."
+        )
     dataset = _of_arrays(run, data, seed)
-    assert dataset.y is not None and dataset.X_test is not None and dataset.y_test is not None
+    assert dataset.y is not None
+    assert dataset.X_test is not None
+    assert dataset.y_test is not None
     return TrainingData(
         dataset.name,
         dataset.X,
@@ -120,217 +86,25 @@ def note_other_data(run: Run) -> str | None:
     return found
 
 
-# -- Tables ------------------------------------------------------------------------------------------------------
-
-
-def _of_table(run: Run, data: Path, seed: int) -> TrainingData:
-    table = datasets.read_table(data, as_text=_as_text(run))
-    target = _target(run, table)
-    task, why = preprocessing.task_of(table, target, run.task)
-    if table.n_rows < 2:
-        raise InputError(f"{table.name} has one row only; at least two are needed to learn anything.")
-    rows = np.arange(table.n_rows)
-    kept, tested = rows, rows
-    if run.test is None:
-        labels = as_labels(table, target) if task == "classification" else None
-        kept, tested = _split(table.n_rows, labels, run.holdout, seed)
-    prepared = Preprocessing.fit(
-        table,
-        target,
-        task=task,
-        categorical=run.categorical,
-        drop=run.drop,
-        missing=run.missing,
-        rows=kept,
-    )
-    X, y = prepared.inputs(table, run.dtype), prepared.targets(table, run.dtype)
-    X_test, y_test = X[tested], y[tested]
-    if run.test is not None:
-        other = datasets.read_table(Path(run.test), as_text=_as_text(run))
-        X_test, y_test = prepared.inputs(other, run.dtype), prepared.targets(other, run.dtype)
-    return TrainingData(
-        table.name,
-        X[kept] if len(kept) < len(X) else X,
-        y[kept],
-        X_test,
-        y_test,
-        task,
-        prepared.n_out,
-        prepared.target.classes if isinstance(prepared.target, Classes) else None,
-        1.0,  # says that the inputs are as they should be
-        target,
-        tuple(column.name for column in prepared.columns),
-        prepared,
-        _about(table, prepared, why),
-    )
-
-
-def _as_text(run: Run) -> tuple[str, ...]:
-    """Return the columns of kinds, whose numbers are names: "007" stays so."""
-    return run.categorical
-
-
-def _target(run: Run, table: Table) -> str:
-    names = list(table)
-    column = find_target(table.name, names if table.has_header else None, len(names), run.target)
-    if column is None:
-        first = "" if table.has_header else " It has no header: columns go by their numbers from 0."
-        raise InputError(
-            f"{table.name} has no labels to learn; name their column with --target.{first} Its columns: {some(names)}."
-        )
-    if len(names) == 1:
-        raise InputError(f"{table.name}: its one column is the target; expected feature columns beside it.")
-    return names[column]
-
-
-def _about(table: Table, prepared: Preprocessing, why: str) -> str:
-    """Tell what was made of a table."""
-    numbers = [column for column in prepared.columns if isinstance(column, Numbers)]
-    kinds = [column for column in prepared.columns if not isinstance(column, Numbers)]
-    parts = []
-    if numbers:
-        parts.append(f"{len(numbers)} column(s) of numbers, standardised")
-    if kinds:
-        parts.append(f"{len(kinds)} of text, one-hot in {sum(len(c.inputs) for c in kinds)} inputs")
-    constant = [c.name for c in numbers if np.nanmin(table[c.name]) == np.nanmax(table[c.name])]
-    note = f"; constant, so of no use: {some(constant)}" if constant else ""
-    target = prepared.target
-    if isinstance(target, Classes):
-        predicted = f"classes ({why}): {some(target.classes)}"
-        other = "; --task regression takes them for numbers" if why.startswith("whole numbers") else ""
-    else:
-        predicted = f"numbers to predict ({why})"
-        other = "; --task classification takes them for classes" if why.startswith("whole numbers") else ""
-    assert target is not None
-    return f"target {target.name!r}: {predicted}{other}\ninputs: {', '.join(parts)}{note}"
-
-
-def _split(
-    n: int, labels: npt.NDArray[Any] | None, holdout: float, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the rows to train on and those to test on, drawn at random, of each class its share.
-
-    Every class keeps a row to learn from. Where none are split off, all rows are both.
-    """
-    order = np.random.default_rng(seed).permutation(n)
-    n_test = round(n * holdout)
-    if labels is None:
-        tested = order[: min(n_test, n - 1)]
-    else:
-        _, codes, sizes = np.unique(labels.astype(str), return_inverse=True, return_counts=True)
-        tested = order[_stratified(codes[order], sizes, n_test)]
-    if not len(tested):
-        return np.arange(n), np.arange(n)
-    tested = np.sort(tested)
-    return np.setdiff1d(np.arange(n), tested), tested
-
-
-def _stratified(codes: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], n_test: int) -> npt.NDArray[np.int64]:
-    """Return the places of the first examples of each class, as many as is its share of `n_test`."""
-    share = sizes * n_test / len(codes)
-    counts = np.minimum(np.floor(share), sizes - 1).astype(np.int64)
-    for k in np.argsort(counts - share, kind="stable"):  # the largest remainders first
-        if counts.sum() < n_test and counts[k] < sizes[k] - 1:
-            counts[k] += 1
-    return np.concatenate([np.flatnonzero(codes == k)[:count] for k, count in enumerate(counts)])
-
-
-@dataclass(frozen=True)
-class ForModel:
-    """Data in the form that a model takes.
-
-    Attributes
-    ----------
-    name : str
-    X : array of shape (examples, n_in)
-    y : array or None
-        Class indices as the model numbers them, or numbers (examples, 1) as the model learned them; None where the data
-        have none, or they were not asked for.
-    table : Table or None
-        The table that they come from, if the model can give a table back.
-    """
-
-    name: str
-    X: npt.NDArray[Any]
-    y: npt.NDArray[Any] | None
-    table: Table | None = None
-
-
-def preprocessing_of(network: Network) -> Preprocessing | None:
-    """Return the preprocessing in a model's metadata, if it has one that fits it."""
-    values = network.metadata.get("preprocessing")
-    if values is None:
-        return None
-    prepared = Preprocessing.from_json(values, "the model's preprocessing")
-    n_out = prepared.n_out if prepared.target is not None else network.sizes[-1]
-    if (prepared.n_in, n_out) != (network.sizes[0], network.sizes[-1]):
-        raise FileFormatError(
-            f"the model's preprocessing is damaged: it is for {prepared.n_in} inputs and {n_out} outputs, the network "
-            f"has {network.sizes[0]} and {network.sizes[-1]}."
-        )
-    return prepared
-
-
 def for_model(
     network: Network, data: Path | None, target: str | None, *, with_labels: bool, keep: Sequence[str] = ()
 ) -> ForModel:
     """Return the data's test part, or all where it has none, as the model takes it."""
-    prepared = preprocessing_of(network)
+    prepared = cli_tables.preprocessing_of(network)
+    if prepared is not None and is_table(data):
+        assert data is not None
+        return cli_tables.for_model(network, prepared, data, target, with_labels=with_labels, keep=keep)
+    if keep:
+        raise UsageError("--keep is for tables and models that were trained on one; leave it out.")
     if prepared is None:
-        if keep:
-            raise UsageError("--keep is for models that were trained on a table; this one was not.")
         return _arrays_for_model(network, data, target, with_labels)
-    if not is_table(data):
-        return _matrix_for_table_model(network, prepared, data, target, with_labels)
-    assert data is not None
-    names = {column.name: column for column in prepared.columns}
-    texts = [name for name in keep if name not in names]
-    texts += [name for name, column in names.items() if not isinstance(column, Numbers)]
-    if isinstance(prepared.target, Classes) and not all(map(_is_whole, prepared.target.classes)):
-        texts.append(prepared.target.name)
-    table = datasets.read_table(data, as_text=texts)
-    prepared = _renamed_target(prepared, table, target)
-    X = prepared.inputs(table, network.dtype)
-    _note_unused(table, prepared, keep)
-    for name in keep:
-        if name not in table:
-            raise InputError(f"{table.name}: no column {name!r} to keep. Its columns: {some(list(table))}.")
-    y = None
-    if with_labels and prepared.target is not None:
-        if prepared.target.name not in table:
-            raise InputError(
-                f"{table.name} has no labels to compare with: no column {prepared.target.name!r}. Name it with "
-                f"--target, or use predict. Its columns: {some(list(table))}."
-            )
-        y = prepared.targets(table, network.dtype)
-    return ForModel(table.name, X, y, table)
-
-
-def _is_whole(label: str) -> bool:
-    return label.removeprefix("-").isdecimal()
-
-
-def _renamed_target(prepared: Preprocessing, table: Table, target: str | None) -> Preprocessing:
-    """Return the preprocessing with its target in the column that the user names, if they name one."""
-    if target is None or prepared.target is None:
-        return prepared
-    names = list(table)
-    column = find_target(table.name, names if table.has_header else None, len(names), target)
-    assert column is not None
-    return dataclasses.replace(prepared, target=dataclasses.replace(prepared.target, name=names[column]))
-
-
-def _note_unused(table: Table, prepared: Preprocessing, keep: Sequence[str]) -> None:
-    used = {*prepared.names_in(table), *keep, "" if prepared.target is None else prepared.target.name}
-    unused = [name for name in table if name not in used]
-    if unused and table.has_header:
-        warnings.warn(f"{table.name}: the model does not use its columns {some(unused)}.", stacklevel=3)
+    return _matrix_for_table_model(network, prepared, data, target, with_labels)
 
 
 def _matrix_for_table_model(
     network: Network, prepared: Preprocessing, data: Path | None, target: str | None, with_labels: bool
 ) -> ForModel:
-    """Take the columns of arrays without names as those of the table that the model was trained on, in their order."""
+    """Take columns without names as those of the table that the model was trained on, in their order."""
     dataset = datasets.mnist() if data is None else datasets.load(data, target=target)
     X, y = (dataset.X, dataset.y) if dataset.X_test is None else (dataset.X_test, dataset.y_test)
     if X.shape[1] != len(prepared.columns) or not all(isinstance(c, Numbers) for c in prepared.columns):
@@ -377,7 +151,7 @@ def _of_arrays(run: Run, data: Path | None, seed: int) -> Dataset:
         return dataclasses.replace(dataset, X_test=other.X, y_test=_numbered_as(names, other))
     if dataset.X_test is not None and dataset.y_test is not None:
         return dataset
-    kept, tested = _split(len(dataset.X), dataset.y, run.holdout, seed)
+    kept, tested = split(len(dataset.X), dataset.y, run.holdout, seed)
     if len(kept) == len(dataset.X):
         return dataclasses.replace(dataset, X_test=dataset.X, y_test=dataset.y)
     X, y = dataset.X, dataset.y
@@ -396,9 +170,7 @@ def _arrays_for_model(network: Network, data: Path | None, target: str | None, w
     return ForModel(dataset.name, X, y if with_labels else None)
 
 
-def _checked_for_model(
-    network: Network, data: Path | None, target: str | None
-) -> tuple[Dataset, npt.NDArray[Any]]:
+def _checked_for_model(network: Network, data: Path | None, target: str | None) -> tuple[Dataset, npt.NDArray[Any]]:
     """Return the data and the inputs to use, in the form that the model was trained on."""
     dataset = datasets.mnist() if data is None else _load(network, data, target)
     X = dataset.X if dataset.X_test is None else dataset.X_test

@@ -12,6 +12,25 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gpunet.training.history import Epoch
 
+#: How each metric is written for people.
+METRICS = {
+    "accuracy": "{:.2%} correct",
+    "f1": "F1 {:.4f}",
+    "auc": "AUC {:.4f}",
+    "mae": "MAE {:.6g}",
+    "rmse": "RMSE {:.6g}",
+    "r2": "R2 {:.4f}",
+}
+#: What an epoch's validation score is.
+_SCORES = {"classification": "accuracy", "regression": "r2"}
+#: Of longer trainings not every epoch has a line for people.
+_MOST_LINES = 50
+
+
+def spelled(metrics: dict[str, float]) -> str:
+    """Return metrics as people read them."""
+    return ", ".join(METRICS[name].format(value) for name, value in metrics.items())
+
 
 class Report(ABC):
     """What is told of a training: its start, its epochs, its end. Used as a context manager."""
@@ -42,6 +61,7 @@ class JsonReport(Report):
     """One JSON object a line on standard output."""
 
     def start(self, facts: dict[str, Any]) -> None:
+        self._score = _SCORES[facts["task"]]
         self._line({"event": "start", **facts})
 
     def epoch(self, epoch: Epoch) -> None:
@@ -50,7 +70,7 @@ class JsonReport(Report):
                 "event": "epoch",
                 "epoch": epoch.epoch,
                 "cost": epoch.cost,
-                "accuracy": epoch.validation_score,
+                self._score: epoch.validation_score,
                 "seconds": epoch.seconds,
             }
         )
@@ -67,11 +87,13 @@ class PlainReport(Report):
     """The book's line for each epoch, for logs and pipes."""
 
     def start(self, facts: dict[str, Any]) -> None:
-        self._n_test = facts["test_examples"]
+        self._n_test, self._task, self._epochs = facts["test_examples"], facts["task"], facts["epochs"]
         self._line(
             f"Training {facts['sizes']} on {facts['examples']:,} examples of {facts['data']}, tested on "
             f"{facts['test_examples']:,}{' of them' if facts['tested_on_training_data'] else ''}"
         )
+        if facts["about"]:
+            self._line(facts["about"])
         self._line(
             f"{facts['cost']} cost, {', '.join(facts['activations'])}, mini-batch {facts['batch_size']}, "
             f"{facts['optimizer']}, eta {facts['eta']:g}, l2 {facts['l2']:g}, {facts['dtype']}, "
@@ -79,11 +101,17 @@ class PlainReport(Report):
         )
 
     def epoch(self, epoch: Epoch) -> None:
-        correct = round((epoch.validation_score or 0.0) * self._n_test)
-        self._line(f"Epoch {epoch.epoch}: {correct} / {self._n_test}, cost {epoch.cost:.4f}, {epoch.seconds:.2f} s")
+        every = max(1, self._epochs // _MOST_LINES)
+        if (epoch.epoch + 1) % every and epoch.epoch > 0:
+            return
+        score = epoch.validation_score or 0.0
+        is_count = self._task == "classification"
+        shown = f"{round(score * self._n_test)} / {self._n_test}" if is_count else f"R2 {score:.4f}"
+        self._line(f"Epoch {epoch.epoch}: {shown}, cost {epoch.cost:.4f}, {epoch.seconds:.2f} s")
 
     def end(self, facts: dict[str, Any]) -> None:
-        self._line(f"{facts['accuracy']:.2%} correct after {facts['epochs']} epochs, {facts['seconds']:.1f} s")
+        metrics = spelled({name: facts[name] for name in METRICS if name in facts})
+        self._line(f"{metrics} after {facts['epochs']} epochs, {facts['seconds']:.1f} s")
 
     def _line(self, text: str) -> None:
         print(text, flush=True)
@@ -97,7 +125,7 @@ class TerminalReport(PlainReport):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             TextColumn("{task.percentage:3.0f} %"),
-            TextColumn("cost {task.fields[cost]}  accuracy {task.fields[accuracy]}  {task.fields[speed]}"),
+            TextColumn("cost {task.fields[cost]}  {task.fields[score]}  {task.fields[speed]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
@@ -109,9 +137,9 @@ class TerminalReport(PlainReport):
 
     def start(self, facts: dict[str, Any]) -> None:
         super().start(facts)
-        self._n, self._epochs, self._done = facts["examples"], facts["epochs"], 0
+        self._n, self._done = facts["examples"], 0
         self._task = self._bar.add_task(
-            "training", total=self._n * self._epochs, epoch=self._of(0), cost="-", accuracy="-", speed=""
+            "training", total=self._n * self._epochs, epoch=self._of(0), cost="-", score="", speed=""
         )
         self._bar.start()
 
@@ -126,7 +154,7 @@ class TerminalReport(PlainReport):
             completed=self._done * self._n,
             epoch=self._of(min(self._done, self._epochs - 1)),
             cost=f"{epoch.cost:.4f}",
-            accuracy=f"{epoch.validation_score or 0.0:.2%}",
+            score=spelled({_SCORES[self._task]: epoch.validation_score or 0.0}),
             speed=f"{epoch.examples_per_second:,.0f} examples/s",
         )
 

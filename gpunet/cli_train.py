@@ -1,0 +1,272 @@
+"""What `gpunet train` does: from a `Run` to a trained model's file, however the training ends."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gpunet import checks, cli_data, model_file, optimizers, reports, runs
+from gpunet.cli_examples import TrainingData
+from gpunet.errors import DeviceError, DivergenceError, InputError
+from gpunet.network import Network
+from gpunet.runs import Run, UsageError
+from gpunet.training.history import Epoch, History
+from gpunet.training.sgd import ENGINES
+from gpunet.version import __version__
+
+_DEFAULT_MODEL = "gpunet-model.safetensors"
+
+
+class _Stopped(KeyboardInterrupt):
+    """The training was asked to stop by a signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def train(run: Run, output: Path | None, as_json: bool) -> None:
+    """Train a network as the run says, tell of it, and save it; it may end the process with an exit code."""
+    run = replace(run, seed=secrets.randbits(32) if run.seed is None else run.seed)
+    assert run.seed is not None
+    sha256 = cli_data.note_other_data(run)
+    data = cli_data.to_train(run, run.seed)
+    run = runs.filled(
+        replace(run, data_sha256=sha256),
+        is_table=data.preprocessing is not None,
+        task=data.task,
+        examples=len(data.X),
+    )
+    with runs.usage():
+        network = _network(run, data)
+        _check(run)
+    assert run.optimizer is not None
+    run = replace(run, eta=network.default_eta(run.optimizer) if run.eta is None else run.eta)
+    network.metadata = _metadata(run, data, network)
+    path = None if output is None else output.expanduser()
+    _check_writable(path, network, dataset_files=[Path(p) for p in (run.data, run.test) if p is not None])
+
+    report, told = reports.choose(as_json), 0
+
+    def tell(epoch: Epoch) -> None:
+        nonlocal told
+        report.epoch(epoch)
+        told += 1
+
+    started = time.perf_counter()
+    with report, _stopped_by_signals():
+        try:
+            report.start(_facts(run, data, network))
+            history = _fit(network, run, data, tell, report.progress)
+        except (KeyboardInterrupt, DivergenceError, DeviceError, OSError) as error:
+            for epoch in network.history.epochs[told:] if network.history else ():
+                report.epoch(epoch)  # it was interrupted between the epoch's end and its report
+            kept = _save_what_is_done(network, path)
+            if not isinstance(error, KeyboardInterrupt):
+                if kept:
+                    print(f"note: {kept}", file=sys.stderr)
+                raise
+            print(f"interrupted; {kept or 'before the first epoch was done'}", file=sys.stderr)
+            sys.exit(error.exit_code if isinstance(error, _Stopped) else 130)
+        saved = _save(network, path)
+        report.end(
+            {
+                **cli_data.measured(network, data.preprocessing, data.X_test, data.y_test),
+                "cost": history.epochs[-1].cost,
+                "epochs": len(history.epochs),
+                "device": network.device,
+                "backend": network.backend,
+                "engine": history.engine,
+                "seconds": time.perf_counter() - started,
+                "model": str(saved),
+            }
+        )
+    print(f"saved {saved}", file=sys.stderr)
+
+
+# -- From the options to the network -----------------------------------------------------------------------------
+
+
+def _network(run: Run, data: TrainingData) -> Network:
+    return Network(
+        _sizes(run, data),
+        activation=run.activation or "sigmoid",
+        output_activation=run.output_activation,
+        cost=run.cost or "quadratic",
+        init=run.init,
+        dtype=run.dtype,
+        device=run.device,
+        seed=run.seed,
+        input_scale=data.input_scale,
+    )
+
+
+def _sizes(run: Run, data: TrainingData) -> list[int]:
+    n_in, n_out = data.X.shape[1], data.n_out
+    if run.layers is None:
+        return [n_in, *(run.hidden or ()), n_out]
+    sizes = list(run.layers)
+    # A number can be a label that was not met yet; of classes with names, and of numbers to predict, all are known.
+    all_known = data.classes is not None or data.task == "regression"
+    if len(sizes) < 2 or sizes[0] != n_in or sizes[-1] < n_out or (all_known and sizes[-1] > n_out):
+        hidden = ",".join(map(str, sizes if len(sizes) == 1 else sizes[1:-1] or [30]))
+        outputs = f"{n_out} classes" if data.task == "classification" else "one number to predict"
+        raise InputError(
+            f"--layers {','.join(map(str, sizes))} does not fit {data.name}, which has {n_in} inputs and {outputs}; "
+            f"such as --layers {n_in},{hidden},{n_out}, or --hidden {hidden}."
+        )
+    return sizes
+
+
+def _check(run: Run) -> None:
+    """Check what `fit` would refuse, so that it is known for wrong use."""
+    optimizers.get(run.optimizer)
+    checks.one_of(run.engine, ENGINES, "engine")
+
+
+def _fit(network: Network, run: Run, data: TrainingData, on_epoch: Any, on_progress: Any) -> History:
+    assert run.epochs is not None
+    assert run.batch_size is not None
+    assert run.optimizer is not None
+    return network.fit(
+        data.X,
+        data.y,
+        epochs=run.epochs,
+        batch_size=run.batch_size,
+        eta=run.eta,
+        optimizer=run.optimizer,
+        l2=run.l2,
+        engine=run.engine,
+        threads=run.threads,
+        validation_data=(data.X_test, data.y_test),
+        on_epoch=on_epoch,
+        on_progress=on_progress,
+    )
+
+
+def _metadata(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
+    classes = list(data.classes or map(str, range(network.sizes[-1]))) if data.task == "classification" else None
+    return {
+        "classes": classes,
+        "target": data.target,
+        "features": None if data.features is None else list(data.features),
+        "preprocessing": None if data.preprocessing is None else data.preprocessing.to_json(),
+        "run": {"gpunet": __version__, **runs.to_json(run)},
+    }
+
+
+def _facts(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
+    return {
+        "data": data.name,
+        "examples": len(data.X),
+        "test_examples": len(data.X_test),
+        "tested_on_training_data": data.X_test is data.X,
+        "task": data.task,
+        "target": data.target,
+        "about": data.about,
+        "sizes": network.sizes,
+        "activations": [f.name for f in network.activations],
+        "cost": network.cost.name,
+        "epochs": run.epochs,
+        "batch_size": run.batch_size,
+        "eta": run.eta,
+        "optimizer": run.optimizer,
+        "l2": run.l2,
+        "dtype": network.dtype,
+        "seed": run.seed,
+        "device": network.device,
+        "backend": network.backend,
+    }
+
+
+# -- The model's file --------------------------------------------------------------------------------------------
+
+
+def _check_writable(path: Path | None, network: Network, dataset_files: list[Path]) -> None:
+    """Fail before the training, not after it, if the model can not be written or would replace something else."""
+    if path is None:
+        path = Path(_DEFAULT_MODEL).absolute()
+    else:
+        try:
+            model_file.check_replaceable(path)
+        except OSError as error:
+            raise UsageError(f"--output {path}: {error.strerror}.") from error
+        if any(path.exists() and file.exists() and path.samefile(file) for file in dataset_files):
+            raise UsageError(f"--output {path} is the data; name another file.")
+    trial = path.resolve().with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.trial")
+    try:
+        network.save(trial)
+    except OSError as error:
+        raise InputError(f"--output {path} can not be written: {error.strerror}. Nothing was trained.") from error
+    trial.unlink()
+
+
+def _save_what_is_done(network: Network, path: Path | None) -> str | None:
+    """Save the model of the last whole epoch, if there is one, and say so."""
+    if network.history is None or not network.history.epochs:
+        return None
+    return f"the model of epoch {network.history.epochs[-1].epoch} is in {_save(network, path)}"
+
+
+def _save(network: Network, path: Path | None) -> Path:
+    """Save the model; where that fails, into the folder for temporary files, so that no training is lost."""
+    try:
+        if path is None:
+            return _save_under_free_name(network)
+        network.save(path)
+    except OSError as error:
+        rescue = Path(tempfile.mkdtemp(prefix="gpunet-")) / (path or Path(_DEFAULT_MODEL)).name
+        network.save(rescue)
+        raise InputError(
+            f"{path or _DEFAULT_MODEL} could not be written ({error}); the model is in {rescue} instead."
+        ) from error
+    return path
+
+
+def _save_under_free_name(network: Network) -> Path:
+    """Save the model under the default name, numbered if that is taken, also by a training that runs beside."""
+    default = Path(_DEFAULT_MODEL)
+    part = Path(f".{default.name}.{secrets.token_hex(4)}.part")
+    network.save(part)
+    try:
+        for number in itertools.count(1):
+            path = default if number == 1 else Path(f"{default.stem}-{number}{default.suffix}")
+            try:
+                with path.open("xb"):  # takes the name, or finds it taken
+                    pass
+            except FileExistsError:
+                continue
+            part.replace(path)
+            return path
+    finally:
+        part.unlink(missing_ok=True)
+    raise AssertionError("counted to the end")
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the training and save what is done, and a second Ctrl-C end that too.
+
+    A further SIGTERM does nothing: who stops a job sends it to all processes of a group, and often twice.
+    """
+
+    def stop(number: int, _frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise _Stopped(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
