@@ -101,6 +101,9 @@ def _about(table: Table, prepared: Preprocessing, why: str) -> str:
         predicted = f"numbers to predict ({why})"
         other = "; --task classification takes them for classes" if why.startswith("whole numbers") else ""
     assert target is not None
+    counting = [c.name for c in numbers if np.ptp(table[c.name]) and (np.diff(table[c.name]) == 1).all()]
+    if counting:
+        note += f"; {some(counting)} counts the rows: --drop it if that means nothing"
     return f"target {target.name!r}: {predicted}{other}\ninputs: {', '.join(parts)}{note}"
 
 
@@ -137,7 +140,7 @@ def for_model(
     table = datasets.read_table(data, as_text=texts)
     prepared = _renamed_target(prepared, table, target)
     X = prepared.inputs(table, network.dtype)
-    _note_unused(table, prepared, keep)
+    _note_unused(table, prepared, keep, _dropped(network))
     for name in keep:
         if name not in table:
             raise InputError(f"{table.name}: no column {name!r} to keep. Its columns: {some(list(table))}.")
@@ -166,8 +169,15 @@ def _renamed_target(prepared: Preprocessing, table: Table, target: str | None) -
     return dataclasses.replace(prepared, target=dataclasses.replace(prepared.target, name=names[column]))
 
 
-def _note_unused(table: Table, prepared: Preprocessing, keep: Sequence[str]) -> None:
-    used = {*prepared.names_in(table), *keep, "" if prepared.target is None else prepared.target.name}
+def _dropped(network: Network) -> list[str]:
+    """Return the columns that were left out in training on purpose."""
+    run = network.metadata.get("run")
+    dropped = run.get("drop") if isinstance(run, dict) else None
+    return [name for name in dropped if isinstance(name, str)] if isinstance(dropped, list) else []
+
+
+def _note_unused(table: Table, prepared: Preprocessing, keep: Sequence[str], dropped: Sequence[str]) -> None:
+    used = {*prepared.names_in(table), *keep, *dropped, "" if prepared.target is None else prepared.target.name}
     unused = [name for name in table if name not in used]
     if unused and table.has_header:
         warnings.warn(f"{table.name}: the model does not use its columns {some(unused)}.", stacklevel=3)

@@ -35,7 +35,9 @@ class Numbers:
         check_finite(table, name, cells)
         numbers = cells[rows][~np.isnan(cells[rows])]
         if not len(numbers):
-            raise InputError(f"{table.name}: column {name!r} has no value in the rows to learn from; leave it out.")
+            raise InputError(
+                f"{table.name}: column {name!r} has no value in the rows to learn from; {leave_out(name)}."
+            )
         with np.errstate(over="ignore", invalid="ignore"):
             mean, std = float(numbers.mean()), float(numbers.std())
         if not (math.isfinite(mean) and math.isfinite(std)):
@@ -92,7 +94,9 @@ class Categories:
         cells = table[name]
         kept = rows[~is_missing(cells[rows])]
         if not len(kept):
-            raise InputError(f"{table.name}: column {name!r} has no value in the rows to learn from; leave it out.")
+            raise InputError(
+                f"{table.name}: column {name!r} has no value in the rows to learn from; {leave_out(name)}."
+            )
         categories = different(as_labels(table, name)[kept], cells)
         most = MOST_CATEGORIES if asked_for else max(_FEW_CATEGORIES, table.n_rows // 10)
         if len(categories) <= most:
@@ -101,12 +105,12 @@ class Categories:
         if odd and 2 * len(odd) < len(kept):
             raise InputError(
                 f"{at(table, odd[0], name)}: {cells[odd[0]]!r:.40} is not a number, as most of the column are. Mend "
-                "it, or leave the column out."
+                f"it, or {leave_out(name)}."
             )
         raise InputError(
             f"{table.name}: column {name!r} has {len(categories)} different values in {len(kept)} rows, such as "
-            f"{categories[0]!r:.40}, and each would be an input. Leave the column out (drop), or say that it holds "
-            f"kinds of things (categorical; up to {MOST_CATEGORIES})."
+            f"{categories[0]!r:.40}, and each would be an input; {leave_out(name)}, or say that they are kinds of "
+            f"things (--categorical {name}; up to {MOST_CATEGORIES})."
         )
 
     @property
@@ -232,6 +236,11 @@ def check_none_missing(table: Table, name: str, advice: str = "fill it in, or dr
     if lacking.any():
         more = f" (and in {lacking.sum() - 1} rows more)" if lacking.sum() > 1 else ""
         raise InputError(f"{at(table, int(lacking.argmax()), name)}: the value is missing{more}; {advice}.")
+
+
+def leave_out(name: str) -> str:
+    """Say how a column is left out."""
+    return f"leave the column out (--drop {name}, in Python drop=[{name!r}])"
 
 
 def at(table: Table, row: int, name: str) -> str:

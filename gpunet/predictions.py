@@ -87,12 +87,18 @@ def _write_csv(columns: Columns, file: Any) -> None:
 
 
 def _cells(values: npt.NDArray[Any]) -> list[str]:
-    """Return numbers in as many digits as tell them apart from their neighbours, whole ones without a point."""
+    """Return numbers in as many digits as they have, whole ones without a point; of float64 ten digits."""
     if values.dtype == object:
         return ["" if value is None else value for value in values.tolist()]
     whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
     return [
-        "" if value != value else str(int(value)) if is_whole else str(value)
+        ""
+        if value != value
+        else str(int(value))
+        if is_whole
+        else str(value)
+        if values.dtype == np.float32
+        else f"{value:.10g}"
         for value, is_whole in zip(values, whole, strict=True)
     ]
 

@@ -103,7 +103,9 @@ class Preprocessing:
         columns: list[Numbers | Categories] = []
         for name in (name for name in given if name != target and name not in drop):
             if is_missing(given[name]).all():
-                raise InputError(f"{given.name}: column {name!r} has no value in any row; leave it out (drop).")
+                raise InputError(
+                    f"{given.name}: column {name!r} has no value in any row; {encodings.leave_out(name)}."
+                )
             if missing == "error":
                 _check_none_missing(given, name)
             if given[name].dtype == object or name in categorical:
@@ -283,7 +285,7 @@ def task_of(table: Table, target: str, task: str = "auto") -> tuple[str, str]:
         if task == "auto" and n_values > max(_FEW_VALUES, table.n_rows // 4):
             raise InputError(
                 f"{table.name}: the target {target!r} has {n_values} different texts in {table.n_rows} rows, such as "
-                f"{cells[0]!r:.40}; classes must be few. Name another target, or say that the task is classification."
+                f"{cells[0]!r:.40}; classes must be few. Name another target, or say --task classification."
             )
         return "classification", "text"
     encodings.check_finite(table, target, cells)
@@ -310,7 +312,7 @@ def _check_column(table: Table, name: str) -> None:
 
 
 def _check_none_missing(table: Table, name: str) -> None:
-    encodings.check_none_missing(table, name, "fill it in, drop the row, or train with missing='fill'")
+    encodings.check_none_missing(table, name, "fill it in, drop the row, or train with --missing fill")
 
 
 def _values(name: str, column: Any) -> npt.NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any
@@ -23,8 +24,8 @@ METRICS = {
 }
 #: What an epoch's validation score is.
 _SCORES = {"classification": "accuracy", "regression": "r2"}
-#: Of longer trainings not every epoch has a line for people.
-_MOST_LINES = 50
+#: Of a training of more epochs than `_MOST_LINES` not every one has a line for people, if they are short.
+_MOST_LINES, _FIRST_LINES, _LINE_SECONDS = 50, 5, 1.0
 
 
 def spelled(metrics: dict[str, float]) -> str:
@@ -87,7 +88,8 @@ class PlainReport(Report):
     """The book's line for each epoch, for logs and pipes."""
 
     def start(self, facts: dict[str, Any]) -> None:
-        self._n_test, self._task, self._epochs = facts["test_examples"], facts["task"], facts["epochs"]
+        self._last_line = time.monotonic()
+        self._n_test, self._aim, self._epochs = facts["test_examples"], facts["task"], facts["epochs"]
         self._line(
             f"Training {facts['sizes']} on {facts['examples']:,} examples of {facts['data']}, tested on "
             f"{facts['test_examples']:,}{' of them' if facts['tested_on_training_data'] else ''}"
@@ -101,11 +103,13 @@ class PlainReport(Report):
         )
 
     def epoch(self, epoch: Epoch) -> None:
-        every = max(1, self._epochs // _MOST_LINES)
-        if (epoch.epoch + 1) % every and epoch.epoch > 0:
+        now = time.monotonic()
+        is_one_of_many = epoch.epoch >= _FIRST_LINES and (epoch.epoch + 1) % max(1, self._epochs // _MOST_LINES)
+        if is_one_of_many and now - self._last_line < _LINE_SECONDS:
             return
+        self._last_line = now
         score = epoch.validation_score or 0.0
-        is_count = self._task == "classification"
+        is_count = self._aim == "classification"
         shown = f"{round(score * self._n_test)} / {self._n_test}" if is_count else f"R2 {score:.4f}"
         self._line(f"Epoch {epoch.epoch}: {shown}, cost {epoch.cost:.4f}, {epoch.seconds:.2f} s")
 
@@ -154,7 +158,7 @@ class TerminalReport(PlainReport):
             completed=self._done * self._n,
             epoch=self._of(min(self._done, self._epochs - 1)),
             cost=f"{epoch.cost:.4f}",
-            score=spelled({_SCORES[self._task]: epoch.validation_score or 0.0}),
+            score=spelled({_SCORES[self._aim]: epoch.validation_score or 0.0}),
             speed=f"{epoch.examples_per_second:,.0f} examples/s",
         )
 
