@@ -22,7 +22,7 @@ from gpunet.runs import Run
 
 def to_train(run: Run, data: Path, seed: int) -> TrainingData:
     """Return a table with a part to test on: the run's file `test`, or a share split off."""
-    table = datasets.read_table(data, as_text=_as_text(run))
+    table = datasets.read_table(data, target=run.target, as_text=run.categorical)  # "007" stays so
     target = _target(run, table)
     task, why = preprocessing.task_of(table, target, run.task)
     if table.n_rows < 2:
@@ -44,7 +44,7 @@ def to_train(run: Run, data: Path, seed: int) -> TrainingData:
     X, y = prepared.inputs(table, run.dtype), prepared.targets(table, run.dtype)
     X_test, y_test = X[tested], y[tested]
     if run.test is not None:
-        other = datasets.read_table(Path(run.test), as_text=_as_text(run))
+        other = datasets.read_table(Path(run.test), target=run.target, as_text=run.categorical)
         X_test, y_test = prepared.inputs(other, run.dtype), prepared.targets(other, run.dtype)
     return TrainingData(
         table.name,
@@ -61,11 +61,6 @@ def to_train(run: Run, data: Path, seed: int) -> TrainingData:
         prepared,
         _about(table, prepared, why),
     )
-
-
-def _as_text(run: Run) -> tuple[str, ...]:
-    """Return the columns of kinds, whose numbers are names: "007" stays so."""
-    return run.categorical
 
 
 def _target(run: Run, table: Table) -> str:
@@ -137,7 +132,8 @@ def for_model(
     texts += [name for name, column in names.items() if not isinstance(column, Numbers)]
     if isinstance(prepared.target, Classes) and not all(map(_is_whole, prepared.target.classes)):
         texts.append(prepared.target.name)
-    table = datasets.read_table(data, as_text=texts)
+    known = None if prepared.has_header or prepared.target is None else prepared.target.name  # a column's number
+    table = datasets.read_table(data, target=known if target is None else target, as_text=texts)
     prepared = _renamed_target(prepared, table, target)
     X = prepared.inputs(table, network.dtype)
     _note_unused(table, prepared, keep, _dropped(network))

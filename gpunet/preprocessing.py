@@ -100,6 +100,11 @@ class Preprocessing:
             found, _ = task_of(given, target, task)
             is_classes = found == "classification"
             learned = Classes.learn(given, target) if is_classes else Numbers.learn(given, target, rows)
+            if not is_classes and np.ptp(given[target][rows]) == 0:
+                raise InputError(
+                    f"{given.name}: the target {target!r} is {given[target][rows[0]]:g} in all rows to learn from; "
+                    "there is nothing to predict."
+                )
         columns: list[Numbers | Categories] = []
         for name in (name for name in given if name != target and name not in drop):
             if is_missing(given[name]).all():

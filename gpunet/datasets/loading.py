@@ -100,7 +100,13 @@ def load(path: str | os.PathLike[str], *, target: str | int | None = None, max_b
     raise FileFormatError(f"{file}: of no kind that can be read. Expected {_KINDS}.")
 
 
-def read_table(path: str | os.PathLike[str], *, as_text: Collection[str] = (), max_bytes: int | None = None) -> Table:
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    target: str | int | None = None,
+    as_text: Collection[str] = (),
+    max_bytes: int | None = None,
+) -> Table:
     """Read a table with numbers and text.
 
     Parameters
@@ -108,6 +114,9 @@ def read_table(path: str | os.PathLike[str], *, as_text: Collection[str] = (), m
     path : path
         ``.csv`` or ``.csv.gz``, comma-separated UTF-8, or ``.parquet`` (needs the extra ``parquet``). The first
         row of a CSV is its header if some cell of it is not a number.
+    target : str or int, optional
+        The column of the labels of a CSV, which says more on its header: where the first row's only text is the label
+        at a `target` given by number, and a later row has it too, there is none.
     as_text : collection of str
         Columns whose values stay text even where all of them are numbers, such as "007".
     max_bytes : int, optional
@@ -129,7 +138,7 @@ def read_table(path: str | os.PathLike[str], *, as_text: Collection[str] = (), m
     if file.name.lower().endswith((".csv", ".csv.gz")):
         from gpunet.datasets import table
 
-        return table.read_columns(file, as_text, limit)
+        return table.read_columns(file, target, as_text, limit)
     if file.name.lower().endswith(".parquet"):
         from gpunet.datasets import parquet
 

@@ -10,6 +10,7 @@ import csv
 import io
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,14 +120,27 @@ def dataset_of(table: Table, path: Path, target: str | int | None) -> Dataset:
     return assemble(path.name, X, y, classes=classes, target=names[column], features=tuple(features))
 
 
-def read_columns(path: Path, as_text: Collection[str] = (), max_bytes: int | None = None) -> Table:
+def read_columns(
+    path: Path, target: str | int | None = None, as_text: Collection[str] = (), max_bytes: int | None = None
+) -> Table:
     """Return all columns of the CSV file `path`; see `gpunet.datasets.read_table`."""
     raw = read_file(path, max_bytes)
     with _readable(path, raw):
-        table = _open(path, raw, None)
+        table = _open(path, raw, target)
+        if table.width == 1 and any(c in "".join(table.header or ()) for c in ";\t"):
+            raise FileFormatError(
+                f"{path}: one column, {(table.header or [''])[0]!r:.40}. Separate cells with commas."
+            )
         header, names = table.header, _names(table)
         kept_as_text = {i for i, name in enumerate(names) if name in as_text}
         columns = dict(zip(names, _columns(table, kept_as_text), strict=True))
+        numbers = [name for name in header or () if _is_number(name)]
+        if numbers:
+            warnings.warn(
+                f"{path.name}: its first row is taken for the columns' names, though {numbers[0]!r} is a number. "
+                "If it holds data, put a row of names above.",
+                stacklevel=4,
+            )
         if header is not None and not header[0] and _counts_rows(columns[names[0]]):
             del columns[names[0]]  # the index that pandas writes without a name: no property of the examples
 
