@@ -87,7 +87,7 @@ def _with_options_of_a_run(command: Callable[..., None]) -> Callable[..., None]:
 def _parameter(name: str) -> inspect.Parameter:
     if name == "data":
         kind: Any = str | None
-        info: Any = typer.Argument(help=f"{_DATA_HELP} Default: MNIST.")
+        info: Any = typer.Argument(help=f"{_DATA_HELP} Default: MNIST.", metavar="[DATA]")
         default = None
     else:
         field = runs.FIELDS[name]
@@ -202,7 +202,7 @@ def predict(
 @app.command("show-config")
 def show_config(model: Model, as_json: AsJson = False) -> None:
     """Print the options that a model was trained with, as TOML that `gpunet train --config` takes."""
-    options = runs.of_model(model)
+    options = runs.read_model(model)
     print(json.dumps(options) if as_json else runs.to_toml(options), end="\n" if as_json else "")
 
 

@@ -70,7 +70,11 @@ def train(run: Run, output: Path | None, as_json: bool) -> None:
         except (KeyboardInterrupt, DivergenceError, DeviceError, OSError) as error:
             for epoch in network.history.epochs[told:] if network.history else ():
                 report.epoch(epoch)  # it was interrupted between the epoch's end and its report
-            kept = _save_what_is_done(network, path)
+            try:
+                kept = _save_what_is_done(network, path)
+            except KeyboardInterrupt:
+                print("interrupted again; the training is not saved", file=sys.stderr)
+                sys.exit(130)
             if not isinstance(error, KeyboardInterrupt):
                 if kept:
                     print(f"note: {kept}", file=sys.stderr)
@@ -137,6 +141,7 @@ def _fit(network: Network, run: Run, data: TrainingData, on_epoch: Any, on_progr
     assert run.epochs is not None
     assert run.batch_size is not None
     assert run.optimizer is not None
+    assert run.l2 is not None
     return network.fit(
         data.X,
         data.y,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +31,7 @@ class Numbers:
 
     @classmethod
     def learn(cls, table: Table, name: str, rows: npt.NDArray[Any]) -> Numbers:
-        """Return mean and standard deviation of the column's numbers in those rows; a constant column has std 1."""
+        """Return mean and standard deviation of the column's numbers in those rows; a constant one becomes 0."""
         cells = table[name]
         check_finite(table, name, cells)
         numbers = cells[rows][~np.isnan(cells[rows])]
@@ -38,15 +39,12 @@ class Numbers:
             raise InputError(
                 f"{table.name}: column {name!r} has no value in the rows to learn from; {leave_out(name)}."
             )
+        largest = float(np.abs(numbers).max())
+        unit = largest if largest > 1e150 else 1.0  # whose squares float64 can not hold
         with np.errstate(over="ignore", invalid="ignore"):
-            mean, std = float(numbers.mean()), float(numbers.std())
-        if not (math.isfinite(mean) and math.isfinite(std)):
-            raise InputError(
-                f"{table.name}: column {name!r} has numbers up to {np.abs(numbers).max():.3g}, whose spread float64 "
-                "can not hold; rescale it."
-            )
-        is_constant = std <= 10 * np.finfo(np.float64).eps * abs(mean)  # rounding alone
-        return cls(name, mean, 1.0 if is_constant else std)
+            mean, std = float((numbers / unit).mean()) * unit, float((numbers / unit).std()) * unit
+        is_constant = std <= 10 * np.finfo(np.float64).eps * abs(mean)  # what is left is rounding
+        return cls(name, mean, max(1.0, abs(mean)) if is_constant else std)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -256,7 +254,7 @@ def _is_number(cell: Any) -> bool:
 
 
 def _finite(value: Any, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= np.finfo(np.float64).max:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         raise ValueError(what)
     return float(value)
 

@@ -322,7 +322,10 @@ def _check_none_missing(table: Table, name: str) -> None:
 
 def _values(name: str, column: Any) -> npt.NDArray[Any]:
     """Return a column of a user's own table as float64, or as str with None for what is missing."""
-    array = np.asarray(column)
+    try:
+        array = np.asarray(column)
+    except (TypeError, ValueError) as error:  # lists of different lengths
+        raise InputError(f"column {name!r} must have one number or text for each row: {error}.") from error
     if array.ndim != 1:
         raise InputError(f"column {name!r} must have one value for each row, got shape {array.shape}.")
     if array.dtype.kind in "iuf":

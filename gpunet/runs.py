@@ -44,6 +44,10 @@ def _option(default: Any, help: str, group: str, **limits: float) -> Any:
 _DATA, _NETWORK, _TRAINING = "Data", "Network", "Training"
 
 
+#: After about so many steps the networks for tables have learned.
+_TABLE_STEPS = 6000
+
+
 @dataclass(frozen=True)
 class Run:
     """The options of a training. None: what fits the data, see `filled`; limits: min, max and above."""
@@ -74,7 +78,7 @@ class Run:
         None, "The learning rate. Default: 3.0 for the book's run, see the README.", _TRAINING, above=0.0
     )
     optimizer: str | None = _option(None, "sgd, momentum, nesterov, adam, rmsprop, adagrad, ...", _TRAINING)
-    l2: float = _option(0.0, "lambda of L2 regularization, the book's chapter 3.", _TRAINING, min=0.0)
+    l2: float | None = _option(None, "lambda of L2 regularization, the book's chapter 3.", _TRAINING, min=0.0)
     engine: str = _option("auto", "auto, compiled or verbs: what takes the steps.", _TRAINING)
     threads: int | None = _option(
         None,
@@ -136,7 +140,7 @@ def read(path: Path) -> dict[str, Any]:
         If a key is no option, or its value is not what the option takes.
     """
     if path.suffix == ".safetensors":
-        return _checked(of_model(path), f"{path}: ")
+        return read_model(path)
     try:
         with path.open("rb") as file:
             values = tomllib.load(file)
@@ -147,12 +151,12 @@ def read(path: Path) -> dict[str, Any]:
     return _checked(values, f"{path}: ")
 
 
-def of_model(path: Path) -> dict[str, Any]:
-    """Return the options that a model was trained with, from its metadata."""
+def read_model(path: Path) -> dict[str, Any]:
+    """Return the options that a model was trained with, from its metadata; see `read`."""
     run = model_file.read(path).metadata.get("run")
     if not isinstance(run, dict):
         raise InputError(f"{path}: does not tell how it was trained; models of `gpunet train` do.")
-    return {key: value for key, value in run.items() if key != "gpunet"}
+    return _checked({key: value for key, value in run.items() if key != "gpunet"}, f"{path}: ")
 
 
 def to_json(run: Run) -> dict[str, Any]:
@@ -174,8 +178,8 @@ def filled(run: Run, *, is_table: bool, task: str, examples: int) -> Run:
     """Return the run with what it leaves open chosen for the data.
 
     Images and arrays get the book's chapter 1. Tables get what is usual for them: two ReLU layers, softmax and the
-    log-likelihood cost for classes, linear outputs and the quadratic cost for numbers, Adam, and 20 to 200 epochs
-    (about 200,000 examples in all).
+    log-likelihood cost for classes, linear outputs and the quadratic cost for numbers, Adam, L2, and as many
+    epochs as give some 6000 steps, 20 to 300.
     """
     if not is_table:
         usual: dict[str, Any] = {
@@ -185,15 +189,18 @@ def filled(run: Run, *, is_table: bool, task: str, examples: int) -> Run:
             "epochs": 30,
             "batch_size": 10,
             "optimizer": "sgd",
+            "l2": 0.0,
         }
     else:
+        batch_size = run.batch_size or (32 if examples >= 1000 else min(16, examples))
         usual = {
             "hidden": (64, 32),
             "activation": "relu",
             "cost": "log-likelihood" if task == "classification" else "quadratic",
-            "epochs": min(200, max(20, 200_000 // examples)),
-            "batch_size": 32 if examples >= 1000 else 16,
+            "epochs": min(300, max(20, _TABLE_STEPS * batch_size // examples)),
+            "batch_size": batch_size,
             "optimizer": "adam",
+            "l2": 10.0,
         }
         if (run.cost or usual["cost"]) == "quadratic":
             usual["output_activation"] = "linear" if task == "regression" else "sigmoid"
@@ -243,11 +250,8 @@ def _number(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> A
     good = good and (low is None or value >= low) and (high is None or value <= high)
     if good and (above is None or value > above):
         return kind(value)
-    bounds = [
-        f"{word} {bound:g}"
-        for word, bound in (("at least", low), ("above", above), ("at most", high))
-        if bound is not None
-    ]
+    words = (("of at least", low), ("above", above), ("at most", high))
+    bounds = [f"{word} {bound:g}" for word, bound in words if bound is not None]
     noun = "a whole number" if whole else "a finite number"
     raise InputError(f"{what} must be {' '.join([noun, ' and '.join(bounds)]).strip()}, got {value!r:.60}.")
 
@@ -267,7 +271,7 @@ def _several(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> 
         raise InputError(f"{what} must be a list, got {value!r:.60}.")
     for part in parts:
         if kind is int:
-            _number(part, f"each of {what}", int, limits)
+            _number(part, f"{what}: each size", int, limits)
         elif not isinstance(part, str):
             raise InputError(f"{what} must be a list of text, got {part!r:.60} in it.")
     return tuple(parts)
