@@ -87,7 +87,7 @@ def _with_options_of_a_run(command: Callable[..., None]) -> Callable[..., None]:
 def _parameter(name: str) -> inspect.Parameter:
     if name == "data":
         kind: Any = str | None
-        info: Any = typer.Argument(help=f"{_DATA_HELP} Default: MNIST.", metavar="[DATA]")
+        info: Any = typer.Argument(help=f"{_DATA_HELP} Default: MNIST.", metavar="DATA")
         default = None
     else:
         field = runs.FIELDS[name]
@@ -121,12 +121,19 @@ def train(
         Path | None,
         typer.Option("--output", "-o", help="Model file. Default: gpunet-model.safetensors, numbered if it exists."),
     ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A file that the training's state is written to between epochs.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from --checkpoint, with its options, if that file exists.")
+    ] = False,
     as_json: AsJson = False,
     **_options: Any,
 ) -> None:
     """Train a network. Without options: the book's run, [784, 30, 10] on MNIST."""
     given = {name: context.params[name] for name in _ON_THE_LINE if _was_given(context, name)}
-    cli_train.train(runs.combined(given, config, preset), output, as_json)
+    files = cli_train.Files(output, checkpoint, resume)
+    cli_train.train(runs.combined(given, config, preset, files.to_resume()), files, as_json)
 
 
 @app.command()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gpunet.datasets import Table
+from gpunet.errors import InputError
 from gpunet.preprocessing import Preprocessing
 
 
@@ -50,6 +51,36 @@ class TrainingData:
     features: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     about: str = ""
+
+
+@dataclass(frozen=True)
+class Validated(TrainingData):
+    """Data to train on, with what each epoch is validated on: `X_validation` and `y_validation`."""
+
+    X_validation: npt.NDArray[Any] = field(kw_only=True)
+    y_validation: npt.NDArray[Any] = field(kw_only=True)
+
+
+def with_validation(data: TrainingData, share: float, seed: int) -> Validated:
+    """Return the data with a share of the training examples held out to validate on, of each class alike.
+
+    Without a share each epoch is shown on the test part. What decides on the training needs one, or the test would be
+    of what was chosen by it.
+    """
+    given = {f.name: getattr(data, f.name) for f in fields(data)}
+    if not share:
+        return Validated(**given, X_validation=data.X_test, y_validation=data.y_test)
+    labels = data.y if data.task == "classification" else None
+    kept, held = split(len(data.X), labels, share, seed)
+    if len(kept) == len(data.X):
+        raise InputError(
+            f"{data.name}: a validation share of {share:g} of {len(data.X)} examples is none; choose a larger one."
+        )
+    tested_on_itself = data.X_test is data.X
+    given |= {"X": data.X[kept], "y": data.y[kept]}
+    if tested_on_itself:
+        given |= {"X_test": given["X"], "y_test": given["y"]}
+    return Validated(**given, X_validation=data.X[held], y_validation=data.y[held])
 
 
 @dataclass(frozen=True)

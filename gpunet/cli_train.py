@@ -10,20 +10,47 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gpunet import checks, cli_data, model_file, optimizers, reports, runs
-from gpunet.cli_examples import TrainingData
+from gpunet import checks, cli_data, model_file, reports, runs
+from gpunet.cli_examples import TrainingData, Validated, with_validation
 from gpunet.errors import DeviceError, DivergenceError, InputError
 from gpunet.network import Network
 from gpunet.runs import Run, UsageError
-from gpunet.training.history import Epoch, History
-from gpunet.training.sgd import ENGINES
+from gpunet.training.history import Epoch
+from gpunet.training.options import Options
 from gpunet.version import __version__
 
 _DEFAULT_MODEL = "gpunet-model.safetensors"
+#: What is told where it is on.
+_REGULARIZATION = (
+    "l1",
+    "weight_decay",
+    "dropout",
+    "max_norm",
+    "clip_norm",
+    "clip_value",
+    "label_smoothing",
+    "class_weight",
+)
+#: The options of a run that `Network.fit` takes as they are.
+_OF_FIT = (
+    "epochs",
+    "batch_size",
+    "optimizer",
+    "l2",
+    "l1",
+    "weight_decay",
+    "max_norm",
+    "clip_norm",
+    "clip_value",
+    "label_smoothing",
+    "early_stopping",
+    "engine",
+    "threads",
+)
 
 
 class _Stopped(KeyboardInterrupt):
@@ -34,12 +61,39 @@ class _Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
-def train(run: Run, output: Path | None, as_json: bool) -> None:
+@dataclass(frozen=True)
+class Files:
+    """What a training writes: the model, and a checkpoint to go on from, if `resume` from it right now."""
+
+    output: Path | None = None
+    checkpoint: Path | None = None
+    resume: bool = False
+
+    def to_resume(self) -> Path | None:
+        """Return the checkpoint to go on from, if it is there.
+
+        Raises
+        ------
+        UsageError
+            If it is there and is not to be gone on from, or there is to be one and has no name.
+        """
+        if self.checkpoint is None:
+            if self.resume:
+                raise UsageError("--resume needs --checkpoint, the file to go on from.")
+            return None
+        if self.checkpoint.exists() and not self.resume:
+            raise UsageError(
+                f"--checkpoint {self.checkpoint} exists: add --resume to go on from it, or name another file."
+            )
+        return self.checkpoint if self.checkpoint.exists() else None
+
+
+def train(run: Run, files: Files, as_json: bool) -> None:
     """Train a network as the run says, tell of it, and save it; it may end the process with an exit code."""
-    run = replace(run, seed=secrets.randbits(32) if run.seed is None else run.seed)
-    assert run.seed is not None
+    seed = secrets.randbits(32) if run.seed is None else run.seed
+    run = replace(run, seed=seed)
     sha256 = cli_data.note_other_data(run)
-    data = cli_data.to_train(run, run.seed)
+    data = cli_data.to_train(run, seed)
     run = runs.filled(
         replace(run, data_sha256=sha256),
         is_table=data.preprocessing is not None,
@@ -47,29 +101,42 @@ def train(run: Run, output: Path | None, as_json: bool) -> None:
         examples=len(data.X),
     )
     with runs.usage():
+        checks.one_of(run.schedule, runs.SCHEDULES, "schedule")
         network = _network(run, data)
-        _check(run)
-    assert run.optimizer is not None
-    run = replace(run, eta=network.default_eta(run.optimizer) if run.eta is None else run.eta)
+        if run.eta is None and run.optimizer != "lbfgs":
+            assert run.optimizer is not None
+            run = replace(run, eta=network.default_eta(run.optimizer))
+        options = _options(run, files)
+        Options(**options).dropout_by_layer(len(network.sizes))  # refuses what is wrong before anything is written
+    examples = with_validation(data, run.validation or 0.0, seed)
     network.metadata = _metadata(run, data, network)
-    path = None if output is None else output.expanduser()
+    path = None if files.output is None else files.output.expanduser()
     _check_writable(path, network, dataset_files=[Path(p) for p in (run.data, run.test) if p is not None])
 
-    report, told = reports.choose(as_json), 0
+    report, last_told = reports.choose(as_json), -1
 
     def tell(epoch: Epoch) -> None:
-        nonlocal told
+        nonlocal last_told
         report.epoch(epoch)
-        told += 1
+        last_told = epoch.epoch
 
     started = time.perf_counter()
     with report, _stopped_by_signals():
         try:
-            report.start(_facts(run, data, network))
-            history = _fit(network, run, data, tell, report.progress)
+            report.start(_facts(run, examples, network))
+            history = network.fit(
+                examples.X,
+                examples.y,
+                **options,
+                class_weight=run.class_weight,
+                validation_data=(examples.X_validation, examples.y_validation),
+                on_epoch=tell,
+                on_progress=report.progress,
+            )
         except (KeyboardInterrupt, DivergenceError, DeviceError, OSError) as error:
-            for epoch in network.history.epochs[told:] if network.history else ():
-                report.epoch(epoch)  # it was interrupted between the epoch's end and its report
+            for epoch in network.history.epochs if network.history else ():
+                if epoch.epoch > last_told and not (files.resume and last_told < 0):
+                    report.epoch(epoch)  # it was interrupted between the epoch's end and its report
             try:
                 kept = _save_what_is_done(network, path)
             except KeyboardInterrupt:
@@ -87,6 +154,8 @@ def train(run: Run, output: Path | None, as_json: bool) -> None:
                 **cli_data.measured(network, data.preprocessing, data.X_test, data.y_test),
                 "cost": history.epochs[-1].cost,
                 "epochs": len(history.epochs),
+                "stopped": history.stopped,
+                "best_epoch": history.best_epoch,
                 "device": network.device,
                 "backend": network.backend,
                 "engine": history.engine,
@@ -131,31 +200,19 @@ def _sizes(run: Run, data: TrainingData) -> list[int]:
     return sizes
 
 
-def _check(run: Run) -> None:
-    """Check what `fit` would refuse, so that it is known for wrong use."""
-    optimizers.get(run.optimizer)
-    checks.one_of(run.engine, ENGINES, "engine")
-
-
-def _fit(network: Network, run: Run, data: TrainingData, on_epoch: Any, on_progress: Any) -> History:
-    assert run.epochs is not None
-    assert run.batch_size is not None
-    assert run.optimizer is not None
-    assert run.l2 is not None
-    return network.fit(
-        data.X,
-        data.y,
-        epochs=run.epochs,
-        batch_size=run.batch_size,
-        eta=run.eta,
-        optimizer=run.optimizer,
-        l2=run.l2,
-        engine=run.engine,
-        threads=run.threads,
-        validation_data=(data.X_test, data.y_test),
-        on_epoch=on_epoch,
-        on_progress=on_progress,
-    )
+def _options(run: Run, files: Files) -> dict[str, Any]:
+    """Return the arguments of `Network.fit` that the run decides."""
+    options = {name: getattr(run, name) for name in _OF_FIT}
+    if run.eta is not None:
+        assert run.epochs is not None
+        options["eta"] = runs.SCHEDULES[run.schedule](run.eta, run.epochs)
+    elif run.schedule != "constant":
+        raise InputError(f"--schedule {run.schedule} is for a learning rate, which {run.optimizer} has not.")
+    # One number is for all hidden layers.
+    options["dropout"] = run.dropout[0] if len(run.dropout) == 1 else run.dropout or 0.0
+    if files.checkpoint is not None:
+        options |= {"checkpoint": files.checkpoint, "resume": files.resume}
+    return options
 
 
 def _metadata(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
@@ -169,12 +226,14 @@ def _metadata(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
     }
 
 
-def _facts(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
+def _facts(run: Run, data: Validated, network: Network) -> dict[str, Any]:
     return {
         "data": data.name,
         "examples": len(data.X),
         "test_examples": len(data.X_test),
         "tested_on_training_data": data.X_test is data.X,
+        "validation_examples": len(data.X_validation),
+        "validated_on_test_data": data.X_validation is data.X_test,
         "task": data.task,
         "target": data.target,
         "about": data.about,
@@ -186,6 +245,9 @@ def _facts(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
         "eta": run.eta,
         "optimizer": run.optimizer,
         "l2": run.l2,
+        "regularization": {name: getattr(run, name) for name in _REGULARIZATION if getattr(run, name)},
+        "schedule": run.schedule,
+        "early_stopping": run.early_stopping,
         "dtype": network.dtype,
         "seed": run.seed,
         "device": network.device,

@@ -25,6 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "batch_size": 128,
         "eta": 0.001,
         "optimizer": "adam",
+        "schedule": "cosine",
         "l2": 2.0,
     },
 }

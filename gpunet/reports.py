@@ -33,6 +33,20 @@ def spelled(metrics: dict[str, float]) -> str:
     return ", ".join(METRICS[name].format(value) for name, value in metrics.items())
 
 
+def _settings(facts: dict[str, Any]) -> str:
+    """Return the learning rate, what changes it, and the regularization that is on."""
+    parts = [] if facts["eta"] is None else [f"eta {facts['eta']:g}"]
+    if facts["schedule"] != "constant":
+        parts.append(f"schedule {facts['schedule']}")
+    parts.append(f"l2 {facts['l2']:g}")
+    for name, value in facts["regularization"].items():
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        parts.append(f"{name.replace('_', ' ')} {shown}")
+    if facts["early_stopping"] is not None:
+        parts.append(f"early stopping after {facts['early_stopping']}")
+    return ", ".join(parts)
+
+
 class Report(ABC):
     """What is told of a training: its start, its epochs, its end. Used as a context manager."""
 
@@ -89,16 +103,17 @@ class PlainReport(Report):
 
     def start(self, facts: dict[str, Any]) -> None:
         self._last_line = time.monotonic()
-        self._n_test, self._aim, self._epochs = facts["test_examples"], facts["task"], facts["epochs"]
+        self._n, self._aim, self._epochs = facts["validation_examples"], facts["task"], facts["epochs"]
         self._line(
             f"Training {facts['sizes']} on {facts['examples']:,} examples of {facts['data']}, tested on "
             f"{facts['test_examples']:,}{' of them' if facts['tested_on_training_data'] else ''}"
+            f"{'' if facts['validated_on_test_data'] else f', validated on {self._n:,} others'}"
         )
         if facts["about"]:
             self._line(facts["about"])
         self._line(
             f"{facts['cost']} cost, {', '.join(facts['activations'])}, mini-batch {facts['batch_size']}, "
-            f"{facts['optimizer']}, eta {facts['eta']:g}, l2 {facts['l2']:g}, {facts['dtype']}, "
+            f"{facts['optimizer']}, {_settings(facts)}, {facts['dtype']}, "
             f"seed {facts['seed']}, {facts['backend']}"
         )
 
@@ -110,11 +125,15 @@ class PlainReport(Report):
         self._last_line = now
         score = epoch.validation_score or 0.0
         is_count = self._aim == "classification"
-        shown = f"{round(score * self._n_test)} / {self._n_test}" if is_count else f"R2 {score:.4f}"
+        shown = f"{round(score * self._n)} / {self._n}" if is_count else f"R2 {score:.4f}"
         self._line(f"Epoch {epoch.epoch}: {shown}, cost {epoch.cost:.4f}, {epoch.seconds:.2f} s")
 
     def end(self, facts: dict[str, Any]) -> None:
         metrics = spelled({name: facts[name] for name in METRICS if name in facts})
+        if facts["stopped"]:
+            self._line(f"ended early: {facts['stopped']}")
+        if facts["best_epoch"] is not None:
+            self._line(f"the model is that of epoch {facts['best_epoch']}")
         self._line(f"{metrics} after {facts['epochs']} epochs, {facts['seconds']:.1f} s")
 
     def _line(self, text: str) -> None:
@@ -141,21 +160,21 @@ class TerminalReport(PlainReport):
 
     def start(self, facts: dict[str, Any]) -> None:
         super().start(facts)
-        self._n, self._done = facts["examples"], 0
+        self._n_train, self._done = facts["examples"], 0
         self._task = self._bar.add_task(
-            "training", total=self._n * self._epochs, epoch=self._of(0), cost="-", score="", speed=""
+            "training", total=self._n_train * self._epochs, epoch=self._of(0), cost="-", score="", speed=""
         )
         self._bar.start()
 
     def progress(self, examples: int) -> None:
-        self._bar.update(self._task, completed=self._done * self._n + examples)
+        self._bar.update(self._task, completed=self._done * self._n_train + examples)
 
     def epoch(self, epoch: Epoch) -> None:
         super().epoch(epoch)
-        self._done += 1
+        self._done = epoch.epoch + 1  # which a training that goes on does not begin with 0
         self._bar.update(
             self._task,
-            completed=self._done * self._n,
+            completed=self._done * self._n_train,
             epoch=self._of(min(self._done, self._epochs - 1)),
             cost=f"{epoch.cost:.4f}",
             score=spelled({_SCORES[self._aim]: epoch.validation_score or 0.0}),

@@ -11,7 +11,7 @@ import math
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from gpunet import checks, model_file
 from gpunet.datasets.columns import near
 from gpunet.errors import FileFormatError, InputError
 from gpunet.presets import PRESETS
+from gpunet.training import schedules
 from gpunet.training.sgd import MOST_THREADS
 
 
@@ -42,6 +43,16 @@ def _option(default: Any, help: str, group: str, **limits: float) -> Any:
 
 
 _DATA, _NETWORK, _TRAINING = "Data", "Network", "Training"
+#: The schedules that go by a name alone.
+SCHEDULES: dict[str, Callable[[float, int], Any]] = {
+    "constant": lambda eta, epochs: schedules.Constant(eta),
+    "cosine": lambda eta, epochs: schedules.Cosine(eta, epochs),
+    "step": lambda eta, epochs: schedules.Step(eta, every=max(1, math.ceil(epochs / 3))),
+    "exponential": lambda eta, epochs: schedules.Exponential(eta),
+    "inverse": lambda eta, epochs: schedules.InverseScaling(eta),
+    "plateau": lambda eta, epochs: schedules.OnPlateau(eta),
+    "halving": lambda eta, epochs: schedules.halving(eta),
+}
 
 
 #: After about so many steps the networks for tables have learned.
@@ -79,6 +90,27 @@ class Run:
     )
     optimizer: str | None = _option(None, "sgd, momentum, nesterov, adam, rmsprop, adagrad, ...", _TRAINING)
     l2: float | None = _option(None, "lambda of L2 regularization, the book's chapter 3.", _TRAINING, min=0.0)
+    l1: float = _option(0.0, "lambda of L1 regularization.", _TRAINING, min=0.0)
+    weight_decay: float | None = _option(None, "Decay apart from the gradient; 0.01 with adamw.", _TRAINING, min=0.0)
+    dropout: tuple[float, ...] = _option(
+        (), "Share of the hidden activations that is left out; or of the input and each: 0.1,0.5.", _TRAINING, min=0.0
+    )
+    max_norm: float | None = _option(None, "The largest norm of a hidden neuron's weights.", _TRAINING, above=0.0)
+    clip_norm: float | None = _option(None, "The largest norm of the gradient.", _TRAINING, above=0.0)
+    clip_value: float | None = _option(None, "The largest entry of the gradient.", _TRAINING, above=0.0)
+    label_smoothing: float = _option(0.0, "Share of a target spread over all classes.", _TRAINING, min=0.0)
+    class_weight: str | None = _option(None, "balanced: all classes count alike.", _TRAINING)
+    schedule: str = _option("constant", f"Of eta over the epochs: {', '.join(SCHEDULES)}.", _TRAINING)
+    early_stopping: int | None = _option(
+        None, "End when so many epochs brought no better validation cost; keep the best.", _TRAINING, min=1
+    )
+    validation: float | None = _option(
+        None,
+        "Share of the training examples to validate on. Default: 0.1 for early stopping, else none.",
+        _TRAINING,
+        min=0.0,
+        max=0.9,
+    )
     engine: str = _option("auto", "auto, compiled or verbs: what takes the steps.", _TRAINING)
     threads: int | None = _option(
         None,
@@ -103,8 +135,10 @@ def kind_of(name: str) -> Any:
     return annotation
 
 
-def combined(given: Mapping[str, Any], config: Path | None = None, preset: str | None = None) -> Run:
-    """Return the run of a preset, a configuration, and what the command line says, the last first.
+def combined(
+    given: Mapping[str, Any], config: Path | None = None, preset: str | None = None, resumed: Path | None = None
+) -> Run:
+    """Return the run of a preset, a configuration, a checkpoint to go on from, and the command line, the last first.
 
     Raises
     ------
@@ -120,6 +154,8 @@ def combined(given: Mapping[str, Any], config: Path | None = None, preset: str |
         values.update(_checked(PRESETS[name], f"preset {name}: "))
     if config is not None:
         _override(values, read(config))
+    if resumed is not None:
+        _override(values, read_model(resumed))
     with usage():
         _override(values, _checked(given, None))
         if values.get("layers") is not None and values.get("hidden") is not None:
@@ -206,6 +242,8 @@ def filled(run: Run, *, is_table: bool, task: str, examples: int) -> Run:
             usual["output_activation"] = "linear" if task == "regression" else "sigmoid"
     if run.layers is not None:
         del usual["hidden"]
+    needs_validation = run.early_stopping is not None or run.schedule in ("plateau", "halving")
+    usual["validation"] = 0.1 if needs_validation else 0.0
     return dataclasses.replace(run, **{key: value for key, value in usual.items() if getattr(run, key) is None})
 
 
@@ -233,7 +271,7 @@ def _checked(values: Mapping[str, Any], where: str | None) -> dict[str, Any]:
 def _value(name: str, value: Any, where: str | None) -> Any:
     what = f"--{name.replace('_', '-')}" if where is None else f"{where}{name}"
     kind, limits = kind_of(name), FIELDS[name].metadata["limits"]
-    if kind in (tuple[int, ...], tuple[str, ...]):
+    if typing.get_origin(kind) is tuple:
         return _several(value, what, typing.get_args(kind)[0], limits)
     if kind is str or kind is bool:
         if not isinstance(value, kind):
@@ -260,18 +298,20 @@ def _several(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> 
     if isinstance(value, str):
         cells = [cell.strip() for cell in value.strip().removeprefix("[").removesuffix("]").split(",")]
         parts: list[Any] = [] if cells == [""] else cells
-        if kind is int:
-            try:
-                parts = [int(cell) for cell in parts]
-            except ValueError:
-                raise InputError(f"{what} must be sizes such as 784,30,10, got {value!r:.60}.") from None
+        try:
+            parts = [kind(cell) for cell in parts]
+        except ValueError:
+            example = "sizes such as 784,30,10" if kind is int else "numbers such as 0.2,0.5"
+            raise InputError(f"{what} must be {example}, got {value!r:.60}.") from None
+    elif kind is float and isinstance(value, int | float):
+        parts = [value]
     elif isinstance(value, list):
         parts = value
     else:
         raise InputError(f"{what} must be a list, got {value!r:.60}.")
     for part in parts:
-        if kind is int:
-            _number(part, f"{what}: each size", int, limits)
+        if kind is not str:
+            _number(part, f"{what}: each number", kind, limits)
         elif not isinstance(part, str):
             raise InputError(f"{what} must be a list of text, got {part!r:.60} in it.")
     return tuple(parts)

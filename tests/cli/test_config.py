@@ -123,8 +123,8 @@ def test_text_of_every_kind_is_written_as_toml():
         ("l2 = inf", "c.toml: l2 must be a finite number of at least 0, got inf"),
         ("cost = 3", "c.toml: cost must be text, got 3"),
         ("hidden = 3", "c.toml: hidden must be a list, got 3"),
-        ('hidden = [3, "x"]', "c.toml: hidden: each size must be a whole number of at least 1, got 'x'"),
-        ("hidden = [0]", "c.toml: hidden: each size must be a whole number of at least 1, got 0"),
+        ('hidden = [3, "x"]', "c.toml: hidden: each number must be a whole number of at least 1, got 'x'"),
+        ("hidden = [0]", "c.toml: hidden: each number must be a whole number of at least 1, got 0"),
         ("drop = [3]", "c.toml: drop must be a list of text, got 3"),
         ("data = 2020-01-01", "c.toml: data must be text"),
     ],
@@ -187,3 +187,121 @@ def test_presets_by_name(gpunet, folder):
     assert first["sizes"] == [4, *PRESETS["best"]["hidden"], 3]
     assert first["epochs"] == 1
     assert json.dumps(PRESETS)
+
+
+# -- Regularisation, schedules, early stopping, checkpoints ------------------------------------------------------
+
+
+def test_every_option_of_a_run_reaches_fit(gpunet, folder, monkeypatch):
+    from gpunet import EarlyStopping, schedules
+    from gpunet.training.options import Options
+
+    seen = []
+    original = Options.__post_init__
+
+    def note(options):
+        original(options)
+        seen.append(options)
+
+    monkeypatch.setattr(Options, "__post_init__", note)
+    given = {
+        "epochs": 2,
+        "batch_size": 7,
+        "l2": 0.5,
+        "l1": 0.25,
+        "weight_decay": 0.125,
+        "max_norm": 2.0,
+        "clip_norm": 3.0,
+        "clip_value": 4.0,
+        "label_smoothing": 0.1,
+        "threads": 1,
+        "engine": "verbs",
+    }
+    line = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    line += ["--dropout", 0.3, "--eta", 0.2, "--schedule", "cosine", "--early-stopping", 4, "--optimizer", "adamw"]
+    result = gpunet("train", folder / "train.npz", *line, "--class-weight", "balanced", "--json", "--seed", 1)
+    assert result.code == 0, result.err
+    options = seen[-1]
+    assert {name: getattr(options, name) for name in given} == given
+    assert (options.dropout, options.optimizer.name) == (0.3, "adamw")
+    assert options.early_stopping == EarlyStopping(4)
+    assert options.eta.settings() == schedules.Cosine(0.2, 2).settings()
+    first = result.events[0]
+    assert (first["examples"], first["validation_examples"], first["test_examples"]) == (72, 8, 20)
+    assert first["regularization"]["class_weight"] == "balanced"
+
+
+@pytest.mark.parametrize("name", runs.SCHEDULES)
+def test_schedules_by_name(gpunet, folder, name):
+    result = gpunet(
+        "train", folder / "train.npz", "--schedule", name, "--epochs", 6, "--seed", 1, "-o", "m.safetensors"
+    )
+    assert result.code == 0, result.err
+    assert (f"schedule {name}" in result.out) == (name != "constant")
+    decides_by_validation = name in ("plateau", "halving")
+    assert ("validated on 8 others" in result.out) == decides_by_validation
+    assert "m.safetensors" in gpunet("train", "--config", "m.safetensors", "-o", "m.safetensors").err
+
+
+def test_early_stopping(gpunet, folder, tmp_path):
+    options = ("--early-stopping", 3, "--epochs", 500, "--eta", 3, "--seed", 1, "-o", "m.safetensors")
+    end = gpunet("train", folder / "train.npz", *options, "--json").events[-1]
+    assert end["epochs"] < 500
+    assert end["stopped"] == "validation_cost did not improve for 3 epochs"
+    assert end["best_epoch"] == end["epochs"] - 4
+    text = gpunet("train", folder / "train.npz", *options).out
+    assert f"the model is that of epoch {end['best_epoch']}" in text
+    whole = gpunet("train", folder / "train.npz", *options, "--validation", 0.5, "--json").events[0]
+    assert (whole["examples"], whole["validation_examples"], whole["test_examples"]) == (40, 40, 20)
+
+
+def test_a_training_goes_on_from_its_checkpoint(gpunet, folder, tmp_path):
+    options = ("train", folder / "train.csv", "--device", "cpu", "--optimizer", "momentum")
+    whole = gpunet(*options, "--epochs", 6, "--seed", 5, "-o", "whole.safetensors", "--json")
+    assert gpunet(*options, "--epochs", 2, "--seed", 5, "--checkpoint", "c.safetensors").code == 0
+    gpunet(*options, "--checkpoint", "c.safetensors").wrong_use("c.safetensors exists: add --resume")
+    result = gpunet(
+        "train", "--checkpoint", "c.safetensors", "--resume", "--epochs", 6, "-o", "went-on.safetensors", "--json"
+    )
+    assert result.code == 0, result.err
+    epochs = [event for event in result.events if event["event"] == "epoch"]
+    assert [event["epoch"] for event in epochs] == [2, 3, 4, 5]
+    assert [e["cost"] for e in epochs] == [e["cost"] for e in whole.events if e["event"] == "epoch"][2:]
+    assert (tmp_path / "went-on.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    again = gpunet("train", "--checkpoint", "c.safetensors", "--resume", "--l2", 3, "--epochs", 9)
+    again.one_error("checkpoint of another training: l2")
+
+
+def test_resume_without_a_checkpoint_yet_begins(gpunet, folder, tmp_path):
+    options = (folder / "train.npz", "--epochs", 2, "--seed", 1)
+    result = gpunet("train", *options, "--checkpoint", "c.safetensors", "--resume")
+    assert result.code == 0
+    assert (tmp_path / "c.safetensors").exists()
+    gpunet("train", *options, "--resume").wrong_use("--resume needs --checkpoint")
+    result = gpunet("train", *options, "--checkpoint", "none/c.safetensors")
+    assert result.code in (1, 2)
+    assert "none/c.safetensors" in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [
+        (["--schedule", "cosin"], "unknown schedule 'cosin'. Did you mean 'cosine'"),
+        (["--schedule", "cosine", "--optimizer", "lbfgs"], "which lbfgs has not"),
+        (["--dropout", "1.5"], "dropout must be at least 0 and below 1"),
+        (["--dropout", "0.1,0.2,0.3,0.4"], "dropout must be a number .* or a list of 2"),
+        (["--dropout", "x"], "--dropout must be numbers such as"),
+        (["--dropout", "nan"], "--dropout: each number must be a finite number"),
+        (["--label-smoothing", "1"], "label_smoothing must be"),
+        (["--max-norm", "0"], "--max-norm must be a finite number above 0"),
+        (["--clip-norm", "-1"], "--clip-norm must be a finite number above 0"),
+        (["--optimizer", "lbfgs", "--l1", "1"], "'lbfgs' takes no l1"),
+        (["--early-stopping", "0"], "Invalid value for '--early-stopping'"),
+    ],
+)
+def test_wrong_use_of_what_shapes_a_training(gpunet, folder, tmp_path, options, fragment):
+    result = gpunet("train", folder / "train.npz", *options)
+    result.wrong_use(fragment)
+    assert result.out == ""
+    assert list(tmp_path.iterdir()) == []
