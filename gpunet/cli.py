@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gpunet import blas_check, cli_data, cli_tables, cli_train, parity_report, predictions, reports, runs
+from gpunet import blas_check, cli_data, cli_tables, cli_train, parity_report, plots, predictions, reports, runs
 from gpunet.benchmarks import cli as bench_cli
 from gpunet.config import config as found_here
 from gpunet.config import show_facts
@@ -127,12 +127,17 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from --checkpoint, with its options, if that file exists.")
     ] = False,
+    plot: Annotated[Path | None, typer.Option(help="Draw a page on the training into this file: .png, .svg.")] = None,
+    log: Annotated[Path | None, typer.Option(help="Write a line for each epoch: .csv or .jsonl.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Write each epoch for TensorBoard into this folder.")
+    ] = None,
     as_json: AsJson = False,
     **_options: Any,
 ) -> None:
     """Train a network. Without options: the book's run, [784, 30, 10] on MNIST."""
     given = {name: context.params[name] for name in _ON_THE_LINE if _was_given(context, name)}
-    files = cli_train.Files(output, checkpoint, resume)
+    files = cli_train.Files(output, checkpoint, resume, plot, log, tensorboard)
     cli_train.train(runs.combined(given, config, preset, files.to_resume()), files, as_json)
 
 
@@ -237,7 +242,7 @@ def parity(
     """Compare two backends, verb by verb and along trainings, to see that they compute the same."""
     if plot is not None:
         with runs.usage():
-            parity_report.check_plot(plot)
+            plots.check_path(plot)
     with runs.usage(), Console(stderr=True).status("comparing"):
         report = compare(
             _by_name(device),

@@ -8,13 +8,13 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gpunet import checks, cli_data, model_file, reports, runs
+from gpunet import checks, cli_data, logs, model_file, plots, reports, runs
 from gpunet.cli_examples import TrainingData, Validated, with_validation
 from gpunet.errors import DeviceError, DivergenceError, InputError
 from gpunet.network import Network
@@ -63,11 +63,14 @@ class _Stopped(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Files:
-    """What a training writes: the model, and a checkpoint to go on from, if `resume` from it right now."""
+    """What a training writes: the model, a checkpoint to go on from (if `resume`, right now), a picture and logs."""
 
     output: Path | None = None
     checkpoint: Path | None = None
     resume: bool = False
+    plot: Path | None = None
+    log: Path | None = None
+    tensorboard: Path | None = None
 
     def to_resume(self) -> Path | None:
         """Return the checkpoint to go on from, if it is there.
@@ -87,6 +90,26 @@ class Files:
             )
         return self.checkpoint if self.checkpoint.exists() else None
 
+    @contextmanager
+    def logs(self) -> Iterator[list[Callable[[Epoch], None]]]:
+        """Give what writes the logs, to be called with each epoch."""
+        found: list[Callable[[Epoch], None]] = []
+        if self.log is not None:
+            kind = logs.CSVLog if self.log.suffix.lower() == ".csv" else logs.JSONLinesLog
+            found.append(kind(self.log, append=self.resume))
+        if self.tensorboard is None:
+            yield found
+            return
+        with logs.TensorBoardLog(self.tensorboard) as board:
+            yield [*found, board]
+
+    def check(self) -> None:
+        """Refuse what can not be written by its name."""
+        if self.plot is not None:
+            plots.check_path(self.plot)
+        if self.log is not None and self.log.suffix.lower() not in (".csv", ".jsonl"):
+            raise InputError(f"--log {self.log}: a log is .csv or .jsonl; name such a file.")
+
 
 def train(run: Run, files: Files, as_json: bool) -> None:
     """Train a network as the run says, tell of it, and save it; it may end the process with an exit code."""
@@ -101,6 +124,7 @@ def train(run: Run, files: Files, as_json: bool) -> None:
         examples=len(data.X),
     )
     with runs.usage():
+        files.check()
         checks.one_of(run.schedule, runs.SCHEDULES, "schedule")
         network = _network(run, data)
         if run.eta is None and run.optimizer != "lbfgs":
@@ -121,7 +145,7 @@ def train(run: Run, files: Files, as_json: bool) -> None:
         last_told = epoch.epoch
 
     started = time.perf_counter()
-    with report, _stopped_by_signals():
+    with report, files.logs() as logs_of_epochs, _stopped_by_signals():
         try:
             report.start(_facts(run, examples, network))
             history = network.fit(
@@ -130,7 +154,8 @@ def train(run: Run, files: Files, as_json: bool) -> None:
                 **options,
                 class_weight=run.class_weight,
                 validation_data=(examples.X_validation, examples.y_validation),
-                on_epoch=tell,
+                diagnostics=files.plot is not None,
+                on_epoch=[tell, *logs_of_epochs],
                 on_progress=report.progress,
             )
         except (KeyboardInterrupt, DivergenceError, DeviceError, OSError) as error:
@@ -139,6 +164,8 @@ def train(run: Run, files: Files, as_json: bool) -> None:
                     report.epoch(epoch)  # it was interrupted between the epoch's end and its report
             try:
                 kept = _save_what_is_done(network, path)
+                if kept:
+                    _draw(network, examples, files)
             except KeyboardInterrupt:
                 print("interrupted again; the training is not saved", file=sys.stderr)
                 sys.exit(130)
@@ -149,6 +176,7 @@ def train(run: Run, files: Files, as_json: bool) -> None:
             print(f"interrupted; {kept or 'before the first epoch was done'}", file=sys.stderr)
             sys.exit(error.exit_code if isinstance(error, _Stopped) else 130)
         saved = _save(network, path)
+        _draw(network, examples, files)
         report.end(
             {
                 **cli_data.measured(network, data.preprocessing, data.X_test, data.y_test),
@@ -213,6 +241,12 @@ def _options(run: Run, files: Files) -> dict[str, Any]:
     if files.checkpoint is not None:
         options |= {"checkpoint": files.checkpoint, "resume": files.resume}
     return options
+
+
+def _draw(network: Network, data: Validated, files: Files) -> None:
+    """Draw the page on the training, if there is to be one."""
+    if files.plot is not None and network.history is not None:
+        plots.save(files.plot, network.history, network, data.X_test, data.y_test, class_names=data.classes)
 
 
 def _metadata(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:

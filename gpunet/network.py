@@ -23,8 +23,9 @@ from gpunet.errors import DeviceError, FileFormatError, InputError
 from gpunet.model import Model
 from gpunet.optimizers import LBFGS, Optimizer
 from gpunet.parameters import LayerArrays, Parameters
-from gpunet.training import loop, metrics
+from gpunet.training import eta_finder, loop, metrics
 from gpunet.training.early_stopping import EarlyStopping
+from gpunet.training.eta_finder import EtaSearch
 from gpunet.training.fit import Examples, Fitting
 from gpunet.training.history import Epoch, History
 from gpunet.training.options import Callback, Options
@@ -407,6 +408,7 @@ class Network:
         early_stopping: bool | int | EarlyStopping | None = None,
         on_epoch: Callback | Sequence[Callback] | None = None,
         on_progress: Progress | None = None,
+        diagnostics: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         checkpoint_seconds: float = 10.0,
@@ -478,6 +480,9 @@ class Network:
         on_progress : callable, optional
             Called about ten times a second with the number of the epoch's examples done. The network's weights are to
             be read and set between epochs only: the compiled engine has its own within one.
+        diagnostics : bool, default False
+            Whether to measure after each epoch, on 1000 of the examples, the norms of each layer's errors, gradients
+            and weights, and its share of saturated neurons: the `layers` of an `Epoch`.
         checkpoint : path, optional
             A file that the training's state is written to between epochs, whole or not at all, and when the training
             ends or is interrupted.
@@ -523,6 +528,7 @@ class Network:
             early_stopping=early_stopping,
             on_epoch=on_epoch,
             on_progress=on_progress,
+            diagnostics=diagnostics,
             checkpoint=checkpoint,
             resume=resume,
             checkpoint_seconds=checkpoint_seconds,
@@ -576,6 +582,54 @@ class Network:
         if names == {"sigmoid"} and self.cost.name == "quadratic":
             return 3.0
         return 0.5 if names <= {"sigmoid", "softmax"} else 0.1
+
+    def find_eta(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        batch_size: int = 10,
+        optimizer: str | Optimizer = "sgd",
+        lowest: float = 1e-5,
+        highest: float = 10.0,
+        steps: int = 200,
+    ) -> EtaSearch:
+        """Look for a learning rate by a short training in which it grows step by step; the network stays as it is.
+
+        Smith, "Cyclical learning rates for training neural networks" (2017), section 3.3.
+
+        Parameters
+        ----------
+        X, y, batch_size, optimizer : as for `fit`
+        lowest, highest : float
+            The learning rates of the first and the last step.
+        steps : int
+
+        Returns
+        -------
+        EtaSearch
+            Its ``eta`` is the suggestion; ``gpunet.plots.learning_rate_finder`` draws it.
+
+        Raises
+        ------
+        InputError
+            If no learning rate made the cost fall.
+        """
+        options = Options(batch_size=batch_size, optimizer=optimizer)
+        if isinstance(options.optimizer, LBFGS):
+            raise InputError("optimizer 'lbfgs' has no learning rate to look for.")
+        lowest, highest = checks.positive_float(lowest, "lowest"), checks.positive_float(highest, "highest")
+        if lowest >= highest:
+            raise InputError(f"lowest must be below highest, got {lowest:g} and {highest:g}.")
+        if checks.positive_int(steps, "steps") < 10:
+            raise InputError(f"steps must be at least 10, got {steps}.")
+        with self._on_device("the search"):
+            X, Y, task = self._rows(X, y, "X", "y")
+            data = Examples(X, Y, None, task).placed(self._model).arrays
+            rng = np.random.default_rng()
+            rng.bit_generator.state = self._rng.bit_generator.state  # what the next `fit` draws stays the same
+            recipe = Recipe(self._model, min(options.batch_size, X.shape[0]), options.optimizer)
+            return eta_finder.search(recipe, data, rng, lowest, highest, steps)
 
     # -- Files -------------------------------------------------------------------------------------------------
 
@@ -734,7 +788,7 @@ class Network:
             if not is_lbfgs:
                 self._note_large_batch(options.batch_size, n)
             history.batch_size = n if is_lbfgs else min(options.batch_size, n)
-            self.task, self.history = examples.task, history
+            self.task, self.history, history.task = examples.task, history, examples.task
             fitting.run(examples, validation, history)
         finally:
             if not history.epochs:

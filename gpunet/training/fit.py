@@ -16,6 +16,7 @@ from gpunet.model_file import SavedModel
 from gpunet.optimizers import LBFGS
 from gpunet.training import checkpoint, lbfgs, loop
 from gpunet.training.checkpoint import Checkpoint, Resumed
+from gpunet.training.diagnostics import Diagnostics
 from gpunet.training.history import History
 from gpunet.training.metrics import to_classes
 from gpunet.training.options import Options
@@ -145,14 +146,22 @@ class Fitting:
             if resumed is not None:
                 resumed.check(options.checkpoint, description)
                 _take_up(model, rng, history, resumed)
-        course = loop.Course(
-            model, history, options.epochs, rng, validation, options.early_stopping, options.on_epoch, file
-        )
-        if resumed is not None and resumed.snapshot.best is not None:
-            course.restore_best(resumed.snapshot.best)
         if options.label_smoothing:
             examples = examples.smoothed(options.label_smoothing, model)
         examples = examples.placed(model)
+        course = loop.Course(
+            model,
+            history,
+            options.epochs,
+            rng,
+            validation,
+            options.early_stopping,
+            options.on_epoch,
+            Diagnostics(model, examples.X, examples.Y) if options.diagnostics else None,
+            file,
+        )
+        if resumed is not None and resumed.snapshot.best is not None:
+            course.restore_best(resumed.snapshot.best)
         if isinstance(options.optimizer, LBFGS):
             whole = lbfgs.WholeGradient(model, examples.arrays, options.l2 / n)
             lbfgs.run(whole, options.optimizer, course, saved=file is not None)

@@ -15,6 +15,7 @@ from gpunet.backends import Array
 from gpunet.errors import DivergenceError, InputError
 from gpunet.model import Model
 from gpunet.training.checkpoint import Checkpoint, Snapshot
+from gpunet.training.diagnostics import Diagnostics
 from gpunet.training.early_stopping import EarlyStopping
 from gpunet.training.history import Epoch, History
 from gpunet.training.options import Callback
@@ -58,6 +59,7 @@ class Course:
     validation : Validation, optional
     early_stopping : EarlyStopping, optional
     callbacks : sequence of callable
+    diagnostics : Diagnostics, optional
     checkpoint : Checkpoint, optional
     """
 
@@ -70,12 +72,13 @@ class Course:
         validation: Validation | None = None,
         early_stopping: EarlyStopping | None = None,
         callbacks: Sequence[Callback] = (),
+        diagnostics: Diagnostics | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.model, self.history, self.epochs = model, history, epochs
         self._rng = rng
         self._validation, self._early_stopping = validation, early_stopping
-        self._callbacks, self._checkpoint = callbacks, checkpoint
+        self._callbacks, self._diagnostics, self._checkpoint = callbacks, diagnostics, checkpoint
         self._good, self._best = self._copy(), self._copy()
         self._check_start()
 
@@ -140,8 +143,9 @@ class Course:
         number = len(self.history.epochs)
         self._check_finite(cost, eta, number)
         val_cost, val_score = self._validation.measure(self.model) if self._validation else (None, None)
+        layers = self._diagnostics.measure() if self._diagnostics else None
         self.model.ops.copy(self.model.parameters.flat, out=self._good)
-        epoch = Epoch(number, cost, seconds, examples / seconds, val_cost, val_score, eta)
+        epoch = Epoch(number, cost, seconds, examples / seconds, val_cost, val_score, eta, layers)
         self.history.epochs.append(epoch)
         if self._early_stopping is not None and self._early_stopping.best_epoch(self.history) == number:
             self.model.ops.copy(self._good, out=self._best)
