@@ -305,3 +305,34 @@ def test_wrong_use_of_what_shapes_a_training(gpunet, folder, tmp_path, options, 
     result.wrong_use(fragment)
     assert result.out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_and_logs(gpunet, folder, tmp_path):
+    from extras import need
+
+    need("matplotlib")
+    need("tensorboard")
+    options = (folder / "train.csv", "--epochs", 2, "--seed", 1, "--checkpoint", "c.safetensors")
+    written = ("--plot", "p.png", "--log", "run.csv", "--tensorboard", "board")
+    result = gpunet("train", *options, *written, "-o", "m.safetensors")
+    assert result.code == 0, result.err
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert [line.partition(",")[0] for line in (tmp_path / "run.csv").read_text().splitlines()] == ["epoch", "0", "1"]
+    assert len(list((tmp_path / "board").iterdir())) == 1
+    resumed = gpunet(
+        "train", "--checkpoint", "c.safetensors", "--resume", "--epochs", 3, *written, "-o", "m.safetensors"
+    )
+    assert resumed.code == 0, resumed.err
+    numbers = [line.partition(",")[0] for line in (tmp_path / "run.csv").read_text().splitlines()]
+    assert numbers == ["epoch", "0", "1", "2"]
+    assert gpunet("train", *options[:-2], "--log", "run.jsonl", "-o", "m.safetensors").code == 0
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "run.jsonl").read_text().splitlines()] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "fragment"),
+    [(["--plot", "p.xyz"], "no picture format"), (["--log", "run.txt"], "a log is .csv or .jsonl")],
+)
+def test_pictures_and_logs_of_no_known_kind(gpunet, folder, tmp_path, options, fragment):
+    gpunet("train", folder / "train.npz", *options).wrong_use(fragment)
+    assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from extras import need
 
 from gpunet import Network
 from gpunet.datasets import read_table
@@ -163,7 +164,7 @@ def test_a_test_file(train, tmp_path, people):
 
 
 def test_parquet_is_csv(train, table, tmp_path, classes):
-    pa = pytest.importorskip("pyarrow")
+    pa = need("pyarrow")
     import pyarrow.parquet as pq
 
     given = read_table(table, as_text=["id"])
@@ -259,7 +260,7 @@ def test_predict_finds_columns_by_name(gpunet, classes, table, people, tmp_path)
 def test_predict_writes_a_file(gpunet, numbers, table, people, tmp_path, name):
     shown = by_rows(gpunet("predict", "n.safetensors", table, "--keep", "id", "--device", "cpu").out)
     if name.endswith("parquet"):
-        pytest.importorskip("pyarrow")
+        need("pyarrow")
     result = gpunet("predict", "n.safetensors", table, "--keep", "id", "-o", name, "--device", "cpu")
     assert (result.code, result.out) == (0, ""), result.err
     written = read_table(tmp_path / name, as_text=["id"])

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from extras import need
 
 from gpunet.training import metrics
 
@@ -18,7 +19,7 @@ def scores(rng, n, n_classes, ties):
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("n_classes", [2, 3, 7])
 def test_classes_beside_scikit_learn(n_classes, ties):
-    sk = pytest.importorskip("sklearn.metrics")
+    sk = need("sklearn.metrics")
     for seed in range(5):
         outputs, y = scores(np.random.default_rng(seed), 200, n_classes, ties)
         found = metrics.of_classes(outputs, y)
@@ -35,7 +36,7 @@ def test_classes_beside_scikit_learn(n_classes, ties):
 
 @pytest.mark.parametrize("n_out", [1, 3])
 def test_numbers_beside_scikit_learn(n_out):
-    sk = pytest.importorskip("sklearn.metrics")
+    sk = need("sklearn.metrics")
     rng = np.random.default_rng(0)
     targets = rng.normal(size=(50, n_out)) * 100
     predicted = targets + rng.normal(size=(50, n_out)) * 30

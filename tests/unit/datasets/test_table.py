@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from extras import need
 
 from gpunet.datasets import load, read_table
 from gpunet.errors import FileFormatError, InputError
@@ -117,7 +118,7 @@ def test_a_missing_column_is_a_key_error(read):
 
 @pytest.fixture
 def parquet(tmp_path):
-    pa = pytest.importorskip("pyarrow")
+    pa = need("pyarrow")
     import pyarrow.parquet as pq
 
     def save(columns, name="a.parquet"):
@@ -189,7 +190,7 @@ def test_parquet_as_text(parquet):
 
 
 def test_parquet_by_pandas_has_no_index(tmp_path):
-    pytest.importorskip("pyarrow")
+    need("pyarrow")
     pd = pytest.importorskip("pandas")
     pd.DataFrame({"x": [1, 2]}, index=["a", "b"]).to_parquet(tmp_path / "a.parquet")
     assert list(read_table(tmp_path / "a.parquet")) == ["x"]
