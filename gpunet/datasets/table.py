@@ -313,42 +313,56 @@ def _names(table: _Csv) -> list[str]:
 
 
 def _columns(table: _Csv, as_text: set[int]) -> list[NDArray[Any]]:
-    if not as_text:
-        try:
-            numbers = _numbers(table)
-        except ValueError:  # text, missing values or a fault
-            pass
-        else:
-            if numbers.shape[1] == table.width:
-                return list(np.ascontiguousarray(numbers.T))
-    text = as_text | _text_columns(table)
+    text = as_text | _kinds(table, itertools.islice(_chunks(table), 1))[0]  # a guess that saves most the long way
+    numbers = _fast_numbers(table, text)
+    if numbers is not None and not text:
+        return [numbers[i] for i in range(table.width)]
+    if numbers is None:  # text further down, missing values, or a fault
+        has_text, has_number = _kinds(table, _chunks(table))
+        text = as_text | has_text | (set(range(table.width)) - has_number)
+    left = [i for i in range(table.width) if numbers is None or i in text]
     spelled: dict[str, str] = {}  # each text once in memory
-    parts: list[list[NDArray[Any]]] = [[] for _ in range(table.width)]
+    parts: dict[int, list[NDArray[Any]]] = {i: [] for i in left}
     for rows in _chunks(table):
-        for i, cells in enumerate(zip(*rows, strict=True)):
+        for i in left:
+            cells = [row[i] for row in rows]
             if i in text:
                 words = [spelled.setdefault(word, word) if (word := cell.strip()) else None for cell in cells]
                 parts[i].append(np.array(words, dtype=object))
             else:
                 parts[i].append(np.array([_number(cell) for cell in cells]))
-    return [np.concatenate(column) for column in parts]
+    columns = {i: np.concatenate(chunks) for i, chunks in parts.items()} | (numbers or {})
+    return [columns[i] for i in range(table.width)]
 
 
-def _text_columns(table: _Csv) -> set[int]:
-    """Return the columns that have a cell which is neither a number nor missing, or no number at all."""
+def _fast_numbers(table: _Csv, text: set[int]) -> dict[int, NDArray[Any]] | None:
+    """Return the columns that are not text by NumPy's parser, or None where it does not take them."""
+    columns = [i for i in range(table.width) if i not in text]
+    if not columns:
+        return {}
+    try:
+        numbers = _numbers(table, columns if text else None)  # of all columns, it looks at the rows' width too
+    except ValueError:
+        return None
+    return {i: np.ascontiguousarray(numbers[:, k]) for k, i in enumerate(columns)}
+
+
+def _kinds(table: _Csv, chunks: Iterable[list[list[str]]]) -> tuple[set[int], set[int]]:
+    """Return the columns that have a cell which is neither a number nor missing, and those that have a number."""
     text: set[int] = set()
     has_number: set[int] = set()
-    for rows in _chunks(table):
-        for i, cells in enumerate(zip(*rows, strict=True)):
+    for rows in chunks:
+        for i in range(table.width):
             if i in text:
                 continue
-            if _all_finite(list(cells)):
+            cells = [row[i] for row in rows]
+            if _all_finite(cells):
                 has_number.add(i)
             elif any(cell.strip().lower() not in _MISSING and not _is_number(cell) for cell in cells):
                 text.add(i)
             elif any(_is_number(cell) for cell in cells):
                 has_number.add(i)
-    return text | (set(range(table.width)) - has_number)
+    return text, has_number
 
 
 def _chunks(table: _Csv) -> Iterator[list[list[str]]]:

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -455,3 +457,35 @@ def test_a_damaged_model(gpunet, classes, table, tmp_path, command, change):
 def test_metadata_is_plain_json(classes, tmp_path):
     metadata = Network.load(tmp_path / "c.safetensors").metadata
     assert json.loads(json.dumps(metadata)) == metadata
+
+
+DOCS = (Path(__file__).resolve().parents[2] / "docs" / "tables.md").read_text()
+
+
+def test_the_commands_of_the_docs_run(gpunet, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(150):
+        kind = i % 3
+        sizes = {f"size{k}": round(float(rng.normal(kind, 0.3)), 2) for k in range(3)}
+        rows.append({"id": f"f{i}", **sizes, "species": ["setosa", "versicolor", "virginica"][kind]})
+    write(tmp_path / "flowers.csv", [{k: v for k, v in row.items() if k != "id"} for row in rows])
+    write(tmp_path / "new.csv", [{k: v for k, v in row.items() if k != "species"} for row in rows[:5]])
+    commands = [line.strip().split() for line in DOCS.splitlines() if line.startswith("    gpunet ")]
+    assert len(commands) == 5
+    for _, *arguments in commands:
+        target = None
+        if ">" in arguments:
+            arguments, (_, target) = arguments[:-2], arguments[-2:]
+        result = gpunet(*arguments)
+        assert result.code == 0, (arguments, result.err)
+        if target is not None:
+            (tmp_path / target).write_text(result.out)
+    header, first, *_ = (tmp_path / "predicted.csv").read_text().splitlines()
+    assert header == "id,prediction,probability_setosa,probability_versicolor,probability_virginica"
+    assert first.startswith("f0,setosa,")
+    again = tmp_path / "gpunet-model-2.safetensors"
+    assert again.read_bytes() == (tmp_path / "flowers.safetensors").read_bytes()
+    toml = "\n".join(re.findall(r"^    (\w+ = .*)$", DOCS, flags=re.MULTILINE))
+    (tmp_path / "few.toml").write_text(toml.replace('drop = ["id"]', "drop = []"))
+    assert gpunet("train", "--config", "few.toml").code == 0

@@ -82,6 +82,12 @@ def test_many_rows_pass_in_chunks(read):
     late = read("a,t\n" + "".join(f"{i},1\n" for i in range(n)) + "x,1\n")  # text in the last row alone
     assert late["a"][-1] == "x"
     assert late["a"][5] == "5"
+    late = read("a,t\n" + ",x\n" * n + "1,\n2,y\n")  # the first number in the last rows
+    assert late["a"][-2:].tolist() == [1, 2]
+    assert np.isnan(late["a"][:-2]).all()
+    assert late["t"][-2:].tolist() == [None, "y"]
+    with pytest.raises(FileFormatError, match=f"line {n + 2}: 3 cells"):
+        read("a,t\n" + "1,x\n" * n + "2,y,3\n")
 
 
 @pytest.mark.parametrize(
