@@ -183,7 +183,7 @@ def predict(
     """
     if output is not None:
         with runs.usage():
-            predictions.check_output(output)
+            predictions.check_output(output, [data, model])
     if as_json and (probabilities or keep or output is not None):
         raise UsageError(
             "--json gives all outputs, one object a line; leave --probabilities, --keep and --output out."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from gpunet.preprocessing import Preprocessing
 Columns = Mapping[str, npt.NDArray[Any]]
 
 
-def check_output(path: Path) -> None:
-    """Refuse a file that could not be written, before the work.
+def check_output(path: Path, read: Iterable[Path]) -> None:
+    """Refuse a file that could not be written, or is one of those that are read, before the work.
 
     Raises
     ------
@@ -37,6 +37,8 @@ def check_output(path: Path) -> None:
         model_file.check_replaceable(path)
     except OSError as error:
         raise InputError(f"--output {path}: {error.strerror}.") from error
+    if any(path.exists() and file.exists() and path.samefile(file) for file in read):
+        raise InputError(f"--output {path} is what is read; name another file.")
 
 
 def table(

@@ -303,7 +303,10 @@ def task_of(table: Table, target: str, task: str = "auto") -> tuple[str, str]:
         return "regression", "numbers with fractions"
     why = f"whole numbers, {len(values)} different ones"
     if np.abs(values).max() > encodings.EXACT_WHOLE:
-        return "regression", why
+        raise InputError(
+            f"{table.name}: the target {target!r} has whole numbers such as {values[-1]:.17g}, beyond the 2**53 up "
+            "to which they can be told apart. If they are classes, write them as text; if not, say --task regression."
+        )
     if np.array_equal(values, np.arange(len(values))) and len(cells) >= 10 * len(values):
         return "classification", f"whole numbers from 0 to {len(values) - 1}"
     return ("classification" if len(values) <= _FEW_VALUES else "regression"), why

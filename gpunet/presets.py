@@ -21,11 +21,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "hidden": [1024],
         "activation": "relu",
         "cost": "log-likelihood",
-        "epochs": 25,
+        "epochs": 20,
         "batch_size": 128,
         "eta": 0.001,
         "optimizer": "adam",
         "schedule": "cosine",
         "l2": 2.0,
+        "label_smoothing": 0.1,
     },
 }

@@ -52,6 +52,9 @@ class Table(Mapping[str, NDArray[Any]]):
             raise InputError(f"{self.name}: column {column!r} {self._unusable[column]}; leave it out.")
         raise KeyError(column)
 
+    def __contains__(self, column: object) -> bool:
+        return column in self._columns or column in self._unusable
+
     def __iter__(self) -> Iterator[str]:
         yield from self._columns
         yield from self._unusable

@@ -410,6 +410,7 @@ def test_a_model_for_tables_and_other_data(gpunet, train, classes, folder):
         (["--keep", "nothing"], "no column 'nothing' to keep"),
         (["-o", "x.txt"], "written as .csv or .parquet"),
         (["-o", "none/x.csv"], "there is no folder"),
+        (["-o", "people.csv"], "--output people.csv is what is read"),
         (["--json", "--probabilities"], "--json gives all outputs"),
     ],
 )

@@ -9,6 +9,7 @@ from extras import need
 
 from gpunet.datasets import load, read_table
 from gpunet.errors import FileFormatError, InputError
+from gpunet.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -178,6 +179,8 @@ def test_parquet_columns_that_are_neither_numbers_nor_text_are_in_the_way_only_i
     path = parquet({"x": [1, 2], "list": [[1], [2, 3]], "bytes": [b"\xff", b"b"], "struct": [{"a": 1}, {"a": 2}]})
     table = read_table(path)
     assert list(table) == ["x", "list", "bytes", "struct"]
+    assert "list" in table
+    assert Preprocessing.fit(table, drop=["list", "bytes", "struct"]).n_in == 1
     assert table["x"].tolist() == [1, 2]
     for name, kind in (("list", "list<"), ("bytes", "binary"), ("struct", "struct<")):
         with pytest.raises(
