@@ -1,4 +1,4 @@
-"""The command line: gpunet train | evaluate | predict | show-config | doctor | parity | bench.
+"""The command line: gpunet train | evaluate | predict | show-config | export | doctor | parity | bench.
 
 Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted, 143 terminated.
 """
@@ -23,6 +23,7 @@ from gpunet.benchmarks import cli as bench_cli
 from gpunet.config import config as found_here
 from gpunet.config import show_facts
 from gpunet.errors import DeviceError, GpunetError, InputError
+from gpunet.interop import cli as interop_cli
 from gpunet.network import Network
 from gpunet.parity import compare
 from gpunet.presets import PRESETS
@@ -216,6 +217,9 @@ def show_config(model: Model, as_json: AsJson = False) -> None:
     """Print the options that a model was trained with, as TOML that `gpunet train --config` takes."""
     options = runs.read_model(model)
     print(json.dumps(options) if as_json else runs.to_toml(options), end="\n" if as_json else "")
+
+
+app.command()(interop_cli.export)
 
 
 @app.command()

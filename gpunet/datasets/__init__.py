@@ -11,5 +11,17 @@ from gpunet.datasets.bundled import mnist
 from gpunet.datasets.columns import Table
 from gpunet.datasets.dataset import Dataset
 from gpunet.datasets.loading import load, read_table
+from gpunet.datasets.sources import ChunkedDataset, open_data
 
-__all__ = ["Dataset", "Table", "load", "load_data", "load_data_wrapper", "mnist", "read_table", "vectorized_result"]
+__all__ = [
+    "ChunkedDataset",
+    "Dataset",
+    "Table",
+    "load",
+    "load_data",
+    "load_data_wrapper",
+    "mnist",
+    "open_data",
+    "read_table",
+    "vectorized_result",
+]

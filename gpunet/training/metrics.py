@@ -83,6 +83,39 @@ def r_squared(outputs: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:
     targets = targets.astype(np.float64)
     residual = ((targets - outputs) ** 2).sum(axis=0)
     variation = ((targets - targets.mean(axis=0)) ** 2).sum(axis=0)
+    return _r_squared(residual, variation)
+
+
+class RSquared:
+    """The coefficient of determination of outputs that come part by part, as `r_squared` but for rounding."""
+
+    def __init__(self) -> None:
+        self._n = 0
+        self._origin: npt.NDArray[Any] = np.zeros(1)  # the first target: what is constant varies by exactly 0 from it
+        self._mean: Any = 0.0
+        self._residual: Any = 0.0
+        self._variation: Any = 0.0
+
+    def add(self, outputs: npt.NDArray[Any], targets: npt.NDArray[Any]) -> None:
+        """Take note of some outputs and targets, (m, n_out)."""
+        targets = targets.astype(np.float64)
+        if not self._n:
+            self._origin = targets[0].copy()
+        self._residual = self._residual + ((targets - outputs) ** 2).sum(axis=0)
+        targets -= self._origin
+        mean, m = targets.mean(axis=0), len(targets)
+        apart = mean - self._mean
+        both = self._n + m
+        self._variation = self._variation + ((targets - mean) ** 2).sum(axis=0) + apart**2 * (self._n * m / both)
+        self._mean = self._mean + apart * (m / both)
+        self._n = both
+
+    def result(self) -> float:
+        """Return R^2, the mean over the outputs."""
+        return _r_squared(self._residual, self._variation)
+
+
+def _r_squared(residual: npt.NDArray[Any], variation: npt.NDArray[Any]) -> float:
     constant = variation == 0
     ratio = residual / np.where(constant, 1.0, variation)
     return float(np.mean(np.where(constant, residual == 0, 1.0 - ratio)))
