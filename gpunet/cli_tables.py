@@ -40,6 +40,8 @@ def to_train(run: Run, data: Path, seed: int) -> TrainingData:
         drop=run.drop,
         missing=run.missing,
         rows=kept,
+        # Outputs with a range of their own, as the Poisson cost's, are for numbers as they are.
+        scale_target=run.output_activation in (None, "linear") and run.cost != "poisson",
     )
     X, y = prepared.inputs(table, run.dtype), prepared.targets(table, run.dtype)
     X_test, y_test = X[tested], y[tested]

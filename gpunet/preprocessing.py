@@ -67,6 +67,7 @@ class Preprocessing:
         drop: Collection[str] = (),
         missing: str = "error",
         rows: npt.NDArray[Any] | None = None,
+        scale_target: bool = True,
     ) -> Preprocessing:
         """Learn means, standard deviations and categories from a table.
 
@@ -84,6 +85,9 @@ class Preprocessing:
         missing : {"error", "fill"}
         rows : array of int, optional
             The rows to learn from: those of the training. By default all. Classes are taken from all rows.
+        scale_target : bool, default True
+            Whether numbers to predict are standardised too, as suits linear outputs; others, such as counts for the
+            Poisson cost, stay as they are.
 
         Raises
         ------
@@ -105,6 +109,8 @@ class Preprocessing:
                     f"{given.name}: the target {target!r} is {given[target][rows[0]]:g} in all rows to learn from; "
                     "there is nothing to predict."
                 )
+            if not is_classes and not scale_target:
+                learned = Numbers(target, 0.0, 1.0)
         columns: list[Numbers | Categories] = []
         for name in (name for name in given if name != target and name not in drop):
             if is_missing(given[name]).all():

@@ -190,6 +190,21 @@ def test_options_change_what_is_usual_for_tables(train, table):
     assert result.events[0]["sizes"][0] > 50
 
 
+def test_counts_by_the_poisson_cost(train, gpunet, tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-1, 1, 600)
+    counts = rng.poisson(np.exp(1 + x))
+    write(tmp_path / "t.csv", [{"x": a, "n": b} for a, b in zip(x, counts, strict=True)])
+    options = ("--target", "n", "--task", "regression", "--cost", "poisson", "-o", "m.safetensors", "--json")
+    result = train("t.csv", *options)
+    assert result.code == 0, result.err
+    assert result.events[0]["activations"][-1] == "exp"
+    write(tmp_path / "new.csv", [{"x": -0.5}, {"x": 0.5}])
+    low, high = (float(row["prediction"]) for row in by_rows(gpunet("predict", "m.safetensors", "new.csv").out))
+    assert low == pytest.approx(np.exp(0.5), rel=0.25)
+    assert high == pytest.approx(np.exp(1.5), rel=0.25)
+
+
 def test_missing_values(train, gpunet, people, tmp_path):
     rows = [{**row, "age": "" if i % 5 == 0 else row["age"]} for i, row in enumerate(people)]
     data = write(tmp_path / "gaps.csv", rows)
