@@ -68,16 +68,17 @@ class Network:
     sizes : sequence of int
         Neurons in each layer, the input first: ``[784, 30, 10]``.
     activation : str, Activation, or a list of them, default "sigmoid"
-        "sigmoid", "tanh", "relu", "linear", "softmax", an `Activation` of one's own, or `mixed`; for all
-        layers, or a list with one for each layer after the input.
+        A name from docs/functions.md such as "sigmoid", "tanh", "relu" or "gelu", an `Activation` of one's own, or
+        `mixed`; for all layers, or a list with one for each layer after the input.
     output_activation : str or Activation, optional
         That of the last layer. By default the one the cost is made for ("sigmoid" for cross-entropy, "softmax"
         for log-likelihood), else `activation`.
     cost : str or Cost, default "quadratic"
-        "quadratic", "cross-entropy", "log-likelihood", or a `Cost` of one's own.
-    init : {"auto", "normal", "scaled", "he"}
-        Initial parameters: the book's chapter 1, its chapter 3, He et al.; "auto" takes the first for sigmoid
-        layers, He for ReLU, the second for others.
+        A name from docs/functions.md such as "quadratic", "cross-entropy", "log-likelihood", "huber" or "hinge"
+        (at least two outputs, of which the largest names the class), or a `Cost` of one's own.
+    init : {"auto", "normal", "scaled", "he", "glorot", "lecun", "orthogonal"}
+        Initial parameters: the book's chapter 1, its chapter 3, He et al., ...; "auto" takes the first for sigmoid
+        layers, He for ReLU and its kin, the second for others.
     dtype : {"float32", "float64"}
         The type in which everything is computed.
     device : {"auto", "cpu", "cuda", "cuda:1", ...}, module or Backend
@@ -464,8 +465,8 @@ class Network:
         sample_weight : array, shape (N,), optional
             How much each example's cost counts. A mini-batch's gradient is the weighted mean of its examples'.
         engine : {"auto", "compiled", "verbs"}
-            What takes the steps. "compiled" is for NumPy on the CPU, the book's activations and costs, and plain SGD,
-            momentum, Nesterov's and Adam, with L2; "verbs" is NumPy, CuPy or whatever else the device has; "auto"
+            What takes the steps. "compiled" is for NumPy on the CPU, the activations and costs that it knows, and plain
+            SGD, momentum, Nesterov's and Adam, with L2; "verbs" is NumPy, CuPy or whatever else the device has; "auto"
             takes the first where it can. ``history.engine`` says which it was.
         threads : int, optional
             How many threads of the CPU share a step. By default one, and more where they are seen to be faster while

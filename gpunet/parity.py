@@ -488,7 +488,8 @@ def _trained(ops: Backend, task: Task, dtype: str, compiled: bool) -> tuple[list
     """Return the trajectory, or as much of it as there was before something was raised, and what that was."""
     steps: list[list[Values]] = []
     try:
-        steps.extend(trajectory(ops, task, dtype, compiled))
+        with np.errstate(over="ignore", invalid="ignore"):  # a training that diverges is a finding too
+            steps.extend(trajectory(ops, task, dtype, compiled))
     except Exception as error:  # a finding, as in compare_case
         return steps, _told(error)
     return steps, ""
