@@ -1,7 +1,8 @@
-"""How good outputs are: accuracy for classes, R^2 for numbers."""
+"""How good outputs are: accuracy, F1 and AUC for classes; MAE, RMSE and R^2 for numbers."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,61 @@ def to_classes(outputs: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         return (outputs[:, 0] > 0.5).astype(np.int64)
     classes: npt.NDArray[np.int64] = outputs.argmax(axis=1)
     return classes
+
+
+def of_classes(outputs: npt.NDArray[Any], y: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Return the accuracy, F1 and AUC of outputs (m, n_out) for the classes y (m,).
+
+    Returns
+    -------
+    dict
+        ``accuracy``, ``f1`` and, unless y is of one class alone, ``auc``. Of two classes F1 and AUC are those of
+        class 1; of more they are the mean over the classes (macro), AUC over those in y, one against the rest.
+    """
+    predicted = to_classes(outputs)
+    n_classes = max(2, outputs.shape[1])
+    found = {"accuracy": float((predicted == y).mean())}
+    if n_classes == 2:
+        areas = [area_under_curve(outputs[:, -1], y == 1)]
+        found["f1"] = f1(predicted == 1, y == 1)
+    else:
+        met = np.union1d(predicted, y)
+        areas = [area_under_curve(outputs[:, k], y == k) for k in np.unique(y)]
+        found["f1"] = float(np.mean([f1(predicted == k, y == k) for k in met]))
+    if not any(map(math.isnan, areas)):
+        found["auc"] = float(np.mean(areas))
+    return found
+
+
+def of_numbers(predicted: npt.NDArray[Any], targets: npt.NDArray[Any]) -> dict[str, float]:
+    """Return ``mae``, ``rmse`` and ``r2`` of predicted numbers, both (m,) or (m, n_out): means over the outputs."""
+    predicted, targets = (np.asarray(x, dtype=np.float64).reshape(len(x), -1) for x in (predicted, targets))
+    error = predicted - targets
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean(axis=0)).mean()),
+        "r2": r_squared(predicted, targets),
+    }
+
+
+def f1(predicted: npt.NDArray[np.bool_], true: npt.NDArray[np.bool_]) -> float:
+    """Return the harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN); 0 where nothing is either."""
+    total = int(predicted.sum()) + int(true.sum())
+    return 2.0 * int((predicted & true).sum()) / total if total else 0.0
+
+
+def area_under_curve(scores: npt.NDArray[Any], true: npt.NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve: how often a true example has the higher score than another; a tie is half.
+
+    By the ranks of the scores, as the statistic of Mann and Whitney; NaN unless there are examples of both kinds.
+    """
+    n_true = int(true.sum())
+    n_other = len(true) - n_true
+    if n_true == 0 or n_other == 0:
+        return math.nan
+    _, index, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[index]  # equal scores share the mean of their ranks
+    return float((ranks[true].sum() - n_true * (n_true + 1) / 2) / (n_true * n_other))
 
 
 def r_squared(outputs: npt.NDArray[Any], targets: npt.NDArray[Any]) -> float:

@@ -22,6 +22,7 @@ HEAVY = (
     "jax",
     "onnx",
     "pyarrow",
+    "pandas",
     "array_api_compat",
 )
 
