@@ -53,6 +53,8 @@ def export(
         save_torch_state_dict(net, output)
         if net.input_scale != 1.0:
             typer.echo(f"note: inputs are to be multiplied by {net.input_scale!r} before the first layer", err=True)
+        if net.metadata.get("preprocessing") is not None:
+            typer.echo("note: inputs are a table's columns after gpunet's preprocessing, not as they stand", err=True)
     typer.echo(f"saved {output}", err=True)
 
 

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from gpunet import architecture, checks, model_file
 from gpunet.activations import Activation, Mixed
 from gpunet.errors import InputError
-from gpunet.interop import parts
+from gpunet.interop import onnx_table, parts
+from gpunet.interop.onnx_graph import Graph
 from gpunet.network import Network
 from gpunet.version import __version__
 
@@ -26,40 +27,6 @@ INPUT_DTYPES = ("float32", "float64", "uint8")
 
 #: protobuf, which ONNX files are made of, has no larger message.
 _LARGEST_FILE = 2**31 - 1
-
-
-class Graph:
-    """Nodes and constants of an ONNX graph that is being built; tensors are named by strings."""
-
-    def __init__(self, onnx: Any, dtype: str) -> None:
-        self._onnx = onnx
-        self.dtype = dtype
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Append a node and return the name of its result."""
-        name = f"{kind.lower()}.{len(self.nodes)}"
-        self.nodes.append(self._onnx.helper.make_node(kind, inputs, [name], **attributes))
-        return name
-
-    def constant(self, name: str, array: npt.NDArray[Any]) -> str:
-        """Keep an array in the graph and return its name."""
-        self.constants[name] = self._onnx.numpy_helper.from_array(array, name)
-        return name
-
-    def number(self, value: float) -> str:
-        """Return the name of a constant of the graph's dtype."""
-        return self.constant(f"number.{value!r}", np.array(value, self.dtype))
-
-    def name_last(self, name: str) -> str:
-        """Give the result of the last node a name of its own."""
-        self.nodes[-1].output[0] = name
-        return name
-
-    def type_of(self, dtype: str) -> int:
-        """Return ONNX's number for a dtype."""
-        return int(self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
 def _elu(g: Graph, z: str) -> str:
@@ -133,6 +100,10 @@ def to_onnx(
     ``net.metadata`` as JSON, such as the names of the classes. The file appears whole or not at all; an existing one
     is replaced.
 
+    A network with ``metadata["preprocessing"]``, such as `gpunet train` makes of a table, has the table's columns as
+    inputs instead, by their names: numbers (N, 1) of `input_dtype` as they stand in the table, and texts (N, 1). It
+    has one more output, "prediction" (N,): the class's name, or the number in the target's own unit as float64.
+
     Parameters
     ----------
     net : Network
@@ -140,16 +111,18 @@ def to_onnx(
     dtype : {"float32", "float64"}, optional
         In which the file's graph computes. By default that of the network.
     input_dtype : {"float32", "float64", "uint8"}, optional
-        Of "inputs", which are converted to `dtype` inside. By default it is `dtype`. "uint8" is for a network of
-        images that are sent as bytes.
+        Of "inputs", which are converted to `dtype` inside. By default it is `dtype`, for a table's numbers "float64".
+        "uint8" is for a network of images that are sent as bytes.
 
     Raises
     ------
     GpunetError
         If onnx is not installed.
     InputError
-        If an activation is not a built-in one, the parameters are not finite or too large for `dtype`, or the file
-        would be larger than 2 GiB.
+        If an activation is not a built-in one, the parameters are not finite or too large for `dtype`, a column has a
+        name that no input can have, or the file would be larger than 2 GiB.
+    FileFormatError
+        If the metadata's preprocessing is damaged.
     OSError
         If the file can not be written.
 
@@ -161,28 +134,38 @@ def to_onnx(
     onnx = parts.library("onnx", "gpunet[onnx]")
     layers = parts.layers(net)
     dtype = net.dtype if dtype is None else architecture.dtype_name(dtype)
-    input_dtype = dtype if input_dtype is None else checks.one_of(input_dtype, INPUT_DTYPES, "input_dtype")
+    prepared = onnx_table.preprocessing(net)
+    if input_dtype is None:
+        input_dtype = dtype if prepared is None else "float64"
+    checks.one_of(input_dtype, INPUT_DTYPES if prepared is None else ("float32", "float64"), "input_dtype")
     size = sum(w.size + b.size for w, b in layers) * np.dtype(dtype).itemsize
     if size > 0.99 * _LARGEST_FILE:  # names and shapes take a little
         raise InputError(f"the network's parameters take {size / 2**30:.2f} GiB; an ONNX file holds less than 2.")
 
     g = Graph(onnx, dtype)
-    a = _first_layer_inputs(g, net, "inputs", input_dtype)
+    if prepared is None:
+        a = g.input("inputs", input_dtype, net.sizes[0])
+        if input_dtype != dtype:
+            a = g.op("Cast", a, to=g.type_of(dtype))
+    else:
+        a = onnx_table.inputs(g, prepared, input_dtype)
+    if net.input_scale != 1.0:
+        a = g.op("Mul", a, g.constant("input_scale", np.array(net.input_scale, dtype)))
     for l, ((w, b), f) in enumerate(zip(layers, net.activations, strict=True), start=1):
         weights = g.constant(f"weights.{l}", _cast(w, dtype, f"weights.{l}"))
         biases = g.constant(f"biases.{l}", _cast(b, dtype, f"biases.{l}"))
         g.op("Gemm", a, weights, biases, transB=1)
         z = g.name_last(f"z.{l}")
         _activate(g, f, z, len(b), l)
-        a = g.name_last(f"a.{l}" if l < len(layers) else "outputs")
-
-    tensor = onnx.helper.make_tensor_value_info
-    results = [tensor("outputs", g.type_of(dtype), ["N", net.sizes[-1]])]
+        a = g.name_last(f"a.{l}")
+    g.output("outputs", dtype, net.sizes[-1])
     if net.task == "classification":
         _label(g, net.sizes[-1])
-        results.append(tensor("label", onnx.TensorProto.INT64, ["N"]))
-    rows = tensor("inputs", g.type_of(input_dtype), ["N", net.sizes[0]])
-    graph = onnx.helper.make_graph(g.nodes, "network", [rows], results, list(g.constants.values()))
+    if prepared is not None:
+        onnx_table.prediction(g, prepared)
+        g.check_input_names()
+
+    graph = onnx.helper.make_graph(g.nodes, "network", g.inputs, g.outputs, list(g.constants.values()))
     model = onnx.helper.make_model(
         graph,
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
@@ -192,15 +175,6 @@ def to_onnx(
     )
     onnx.helper.set_model_props(model, parts.metadata_texts(net))
     model_file.replace_file(Path(path), model.SerializeToString())
-
-
-def _first_layer_inputs(g: Graph, net: Network, x: str, input_dtype: str) -> str:
-    """Append what stands between the rows that users hand in and layer 1, as the network itself does it."""
-    if input_dtype != g.dtype:
-        x = g.op("Cast", x, to=g.type_of(g.dtype))
-    if net.input_scale != 1.0:
-        x = g.op("Mul", x, g.constant("input_scale", np.array(net.input_scale, g.dtype)))
-    return x
 
 
 def _activate(g: Graph, f: Activation, z: str, n: int, l: int) -> None:
@@ -225,8 +199,8 @@ def _label(g: Graph, n_out: int) -> None:
         g.op("ArgMax", "outputs", axis=1, keepdims=0)
     else:
         exceeds = g.op("Greater", "outputs", g.number(0.5))
-        g.op("Squeeze", g.op("Cast", exceeds, to=g.type_of("int64")), g.constant("axis", np.array([1], np.int64)))
-    g.name_last("label")
+        g.op("Squeeze", g.op("Cast", exceeds, to=g.type_of("int64")), g.constant("axis.1", np.array([1], np.int64)))
+    g.output("label", "int64")
 
 
 def _cast(array: npt.NDArray[Any], dtype: str, name: str) -> npt.NDArray[Any]:

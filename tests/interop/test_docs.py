@@ -23,6 +23,9 @@ ROWS = np.array([[0, 255, 3], [17, 4, 200]], np.uint8)
 OUTPUTS_OF_VERSION_1 = [[0.10996687775793784, 0.8900331222420622], [0.1151538614344004, 0.8848461385655996]]
 
 
+KEYS_OF_METADATA = {"classes", "target", "features", "preprocessing", "run"}
+
+
 def blocks(name):
     return re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(), flags=re.DOTALL)
 
@@ -61,12 +64,32 @@ def test_every_field_is_documented(tmp_path):
         entries = file.metadata()
     assert set(entries) == {"gpunet"}
     text = (DOCS / "model-format.md").read_text()
-    documented = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE))
+    documented = set(re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE)) - KEYS_OF_METADATA
     fields = set(json.loads(entries["gpunet"]))
     assert fields == {"version", *module._FIELDS}
     assert documented == fields | set(BUILT_IN)
     names = re.search(r"An activation is a name, (.*?), or that", text, flags=re.DOTALL)[1]
     assert set(re.findall(r'"(\w+)"', names)) == set(BUILT_IN)
+
+
+def test_the_metadata_of_a_table_is_documented(tmp_path, monkeypatch, capsys):
+    import sys
+
+    from gpunet import cli
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("a,b,kind\n" + "1.5,red,x\n2.5,blue,y\n" * 10)
+    monkeypatch.setattr(
+        sys, "argv", ["gpunet", "train", "t.csv", "--target", "kind", "--epochs", "1", "-o", "m.safetensors"]
+    )
+    with pytest.raises(SystemExit):
+        cli.main()
+    metadata = Network.load("m.safetensors", device="cpu").metadata
+    assert set(metadata) == KEYS_OF_METADATA
+    text = (DOCS / "model-format.md").read_text()
+    prepared = metadata["preprocessing"]
+    for thing in (prepared, prepared["target"], *prepared["columns"]):
+        assert all(f"`{key}`" in text or f'"{key}"' in text for key in thing)
 
 
 def test_the_refusal_of_a_newer_version_is_as_documented(tmp_path):

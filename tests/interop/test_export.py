@@ -85,6 +85,17 @@ def test_the_scale_is_told(export):
     )
 
 
+def test_preprocessing_is_told(export):
+    net = Network([2, 1], device="cpu")
+    net.metadata = {"preprocessing": {"columns": []}}
+    net.save("table.safetensors")
+    code, err = export("table.safetensors", "torch.safetensors")
+    assert (code, err.partition(" saved")[0]) == (
+        0,
+        "note: inputs are a table's columns after gpunet's preprocessing, not as they stand",
+    )
+
+
 def test_an_existing_file_is_kept_unless_forced(export, tmp_path):
     out = tmp_path / "out.safetensors"
     out.write_text("precious")

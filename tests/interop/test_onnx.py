@@ -11,6 +11,7 @@ from gpunet import Activation, GpunetError, InputError, Network
 from gpunet.activations import BUILT_IN
 from gpunet.interop import onnx as module
 from gpunet.interop import to_onnx
+from gpunet.interop.onnx_graph import Graph
 
 SOFTSIGN = Activation("softsign", lambda z, xp: z / (1 + xp.abs(z)), lambda z, xp: 1 / (1 + xp.abs(z)) ** 2)
 
@@ -75,14 +76,13 @@ def test_operators_are_pytorchs(name, dtype, onnx, runtime, torch):
     """Those too that have a form of their own for float64."""
     from gpunet.interop.torch_layers import MODULES, kind
 
-    g = module.Graph(onnx, dtype)
+    g = Graph(onnx, dtype)
     builder = module.IN_FLOAT64.get(name) if dtype == "float64" else None
     (builder or module.OPERATORS[name])(g, "z")
-    g.name_last("a")
-    tensor = onnx.helper.make_tensor_value_info
-    z, a = (tensor(label, g.type_of(dtype), ["N", 2]) for label in "za")
+    g.output("a", dtype, 2)
+    g.input("z", dtype, 2)
     model = onnx.helper.make_model(
-        onnx.helper.make_graph(g.nodes, name, [z], [a], list(g.constants.values())),
+        onnx.helper.make_graph(g.nodes, name, g.inputs, g.outputs, list(g.constants.values())),
         opset_imports=[onnx.helper.make_opsetid("", module.OPSET)],
         ir_version=module.IR_VERSION,
     )
