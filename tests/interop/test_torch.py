@@ -223,13 +223,15 @@ def by_hand(nn, torch):
         nn.Linear(6, 5),
         shared,
         nn.Identity(),
+        nn.Linear(5, 5),
+        shared,  # the same object twice within one Sequential
         nn.Linear(5, 3),
     ).eval()
 
 
 def test_a_module_by_hand(by_hand, outputs, rows, close):
     net = from_torch(by_hand, dtype="float32", device="cpu")
-    assert spec(net) == ["relu", "relu", "linear"]
+    assert spec(net) == ["relu", "relu", "relu", "linear"]
     assert net.cost.name == "quadratic"
     X = rows[:, :4].astype(np.float32)
     close(net.outputs(X), outputs(by_hand, X))
@@ -238,7 +240,7 @@ def test_a_module_by_hand(by_hand, outputs, rows, close):
 @pytest.mark.parametrize(("output", "cost"), [("softmax", "log-likelihood"), ("sigmoid", "cross-entropy")])
 def test_logits(by_hand, nn, outputs, rows, close, output, cost):
     net = from_torch(by_hand, output_activation=output, device="cpu")
-    assert spec(net) == ["relu", "relu", output]
+    assert spec(net) == ["relu", "relu", "relu", output]
     assert (net.cost.name, net.task) == (cost, "classification")
     X = rows[:, :4].astype(np.float32)
     close(net.outputs(X), outputs(nn.Sequential(by_hand, by_name(nn, output)), X))
