@@ -55,7 +55,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("backends", "datasets", "logs", "optimizers", "plots"):
+    if name in ("backends", "datasets", "interop", "logs", "optimizers", "plots"):
         return import_module(f"gpunet.{name}")
     if name == "schedules":
         return import_module("gpunet.training.schedules")

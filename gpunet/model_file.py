@@ -38,7 +38,7 @@ class SavedModel:
 
     sizes: list[int]
     activations: list[Any]
-    cost: str
+    cost: Any
     dtype: str
     input_scale: float
     task: str
@@ -220,7 +220,7 @@ def _are_sizes(value: Any) -> bool:
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "sizes": _are_sizes,
     "activations": lambda value: isinstance(value, list),
-    "cost": lambda value: isinstance(value, str),
+    "cost": lambda value: isinstance(value, str | dict),
     "dtype": lambda value: isinstance(value, str),
     "input_scale": _is_number,
     "task": lambda value: value in ("classification", "regression"),

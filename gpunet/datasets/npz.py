@@ -41,8 +41,8 @@ def read(path: Path, max_bytes: int | None = None) -> Dataset:
     InputError
         If the arrays do not make a data set.
     """
-    with open_regular(path) as file, _readable(path), zipfile.ZipFile(file) as archive:
-        members = _members(archive, path)
+    with open_regular(path) as file, readable(path), zipfile.ZipFile(file) as archive:
+        members = members_of(archive, path)
         keys = next((form for form in _FORMS if set(form) == set(members)), None)
         if keys is None:
             found = ", ".join(sorted(map(_key, members.values()))[:20]) or "none"
@@ -50,7 +50,7 @@ def read(path: Path, max_bytes: int | None = None) -> Dataset:
                 f"{path}: found the keys {found}; expected X, y (and X_test, y_test), or x_train, y_train "
                 "(and x_test, y_test), or X alone. Save with numpy.savez(path, X=..., y=...)."
             )
-        _check_sizes(archive, path, max_bytes)
+        check_sizes(archive, path, max_bytes)
         X, y, X_test, y_test = ([_array(archive, members[key], path) for key in keys] + [None] * 3)[:4]
     assert X is not None
     inputs = as_inputs(X, f"{path}, array {keys[0]!r}", keep_float64=True)
@@ -62,7 +62,8 @@ def read(path: Path, max_bytes: int | None = None) -> Dataset:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Turn what a damaged archive raises into a `FileFormatError` that names it."""
     try:
         yield
     except GpunetError:
@@ -85,7 +86,8 @@ def _readable(path: Path) -> Iterator[None]:
         ) from exc
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+def members_of(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Return an archive's arrays by their keys in lower case."""
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         key = _key(info).lower()
@@ -102,7 +104,7 @@ def _key(info: zipfile.ZipInfo) -> str:
     return info.filename.removesuffix(".npy")
 
 
-def _check_sizes(archive: zipfile.ZipFile, path: Path, max_bytes: int | None) -> None:
+def check_sizes(archive: zipfile.ZipFile, path: Path, max_bytes: int | None) -> None:
     """Compare the sizes in the zip's directory with the limit, before any member is unpacked."""
     for info in archive.infolist():
         if info.flag_bits & _ENCRYPTED:
@@ -124,7 +126,7 @@ def _check_sizes(archive: zipfile.ZipFile, path: Path, max_bytes: int | None) ->
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
     what = f"{path}, array {_key(info)!r}"
     with archive.open(info) as stream:
-        shape, fortran, dtype = _header(stream, what)
+        shape, fortran, dtype = read_header(stream, what)
         if dtype.kind not in "biuf":
             objects = ", Python objects, which could run code" if dtype.hasobject else ""
             raise FileFormatError(
@@ -136,7 +138,8 @@ def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> NDArr
         return from_bytes(drain(stream, n_bytes), dtype, shape, what, "F" if fortran else "C")
 
 
-def _header(stream: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(stream: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read what comes before an array's values: its shape, whether it is in Fortran's order, its dtype."""
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     try:
         version = npy.read_magic(stream)

@@ -21,6 +21,7 @@ from gpunet.training.history import History
 from gpunet.training.metrics import to_classes
 from gpunet.training.options import Options
 from gpunet.training.sgd import MiniBatchSGD
+from gpunet.training.source import SourceRows
 from gpunet.training.steps import Recipe
 
 
@@ -30,8 +31,8 @@ class Examples:
 
     Attributes
     ----------
-    X : array, shape (N, n_in)
-    Y : array, shape (N, n_out)
+    X : array, shape (N, n_in), or SourceRows
+    Y : array, shape (N, n_out), or None with the rows of a source
     weights : array, shape (N, 1), or None
     task : {"classification", "regression"}
     """
@@ -43,7 +44,7 @@ class Examples:
 
     @property
     def arrays(self) -> list[Any]:
-        """X, Y, and the weights if there are any."""
+        """X, Y, and the weights, as far as there are any: the rows of a source have their targets with them."""
         return [v for v in (self.X, self.Y, self.weights) if v is not None]
 
     def rows(self, index: npt.NDArray[np.int64], model: Model) -> Examples:
@@ -59,6 +60,8 @@ class Examples:
     def placed(self, model: Model) -> Examples:
         """Return them on the device, or all in the host's memory if the device does not hold them."""
         ops, dtype = model.ops, model.dtype
+        if isinstance(self.X, SourceRows):
+            return self
         if not ops.is_native(self.X) and not ops.holds(sum(arrays.nbytes_on_device(v, dtype) for v in self.arrays)):
             placed = [self.X, *(np.asarray(ops.to_numpy(v)) for v in self.arrays[1:])]
             placed[2:] = [v.astype(dtype) for v in placed[2:]]  # the weights: their sum is the same wherever they lie
@@ -76,6 +79,8 @@ class Examples:
             raise InputError(
                 "label_smoothing is for classes, and these targets are numbers to predict; leave it out."
             )
+        if isinstance(self.X, SourceRows):
+            return Examples(self.X.smoothed(share), None, None, self.task)
         if isinstance(self.Y, np.ndarray):
             Y = self.Y.astype(model.dtype)
         else:
@@ -84,6 +89,8 @@ class Examples:
 
     def fingerprint(self, model: Model) -> str:
         """Return a short text that differs where the data do."""
+        if isinstance(self.X, SourceRows):
+            return self.X.fingerprint()
         return checkpoint.fingerprint(model.ops, self.arrays)
 
 

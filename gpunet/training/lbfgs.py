@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,10 @@ class WholeGradient:
         ops.copy(ops.asarray(flat.astype(model.dtype)), out=model.parameters.flat)
         total = ops.new_total()
         self._nabla.flat[...] = 0.0
-        for arrays, index in self._data.parts(np.arange(self.n)):
-            for start in range(0, index.shape[0], self._chunk):
-                self._add(arrays, index[start : min(start + self._chunk, index.shape[0])], total)
+        with closing(self._data.parts(np.random.default_rng(0))) as parts:  # the same order each time
+            for arrays, index in parts:
+                for start in range(0, index.shape[0], self._chunk):
+                    self._add(arrays, index[start : min(start + self._chunk, index.shape[0])], total)
         self.cost = float(ops.to_numpy(total).sum()) / self._whole
         nabla = ops.to_numpy(self._nabla.flat).astype(np.float64)
         w = flat[: model.parameters.n_weights]

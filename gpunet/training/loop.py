@@ -26,10 +26,13 @@ from gpunet.training.sgd import MiniBatchSGD, Progress
 
 @dataclass(frozen=True)
 class Validation:
-    """Data to validate on: inputs X (N, n_in), targets Y (N, n_out) in the host's memory, and what they are for."""
+    """Data to validate on: inputs X (N, n_in), targets Y (N, n_out) in the host's memory, and what they are for.
+
+    The rows of a source have their targets with them; then Y is None.
+    """
 
     X: Array
-    Y: npt.NDArray[Any]
+    Y: npt.NDArray[Any] | None
     task: str
 
     def measure(self, model: Model) -> tuple[float, float]:

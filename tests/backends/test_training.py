@@ -23,7 +23,11 @@ TRAININGS = [
     cases.Case(("mixed", "mixed_linear", "mixed"), "quadratic"),
     cases.Case(("custom", "custom_a", "linear"), "quartic"),
     cases.Case(("tanh", "relu", "custom"), "cross-entropy"),
+    cases.Case(("gelu", "leaky_relu", "exp"), "poisson"),
+    cases.Case(("softplus", "silu", "linear"), "huber"),
 ]
+#: Their derivatives jump, and a rounding could send two sound trainings apart.
+JUMPING = {"absolute", "quantile", "hinge"}
 each_training = pytest.mark.parametrize("case", TRAININGS, ids=str)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -38,6 +42,11 @@ def images(n=43):
     return X, (X[:, 0] // 86).astype(np.int64)
 
 
+def for_cost(case, labels):
+    """Return the labels, or one-hot rows for a cost that takes none."""
+    return np.eye(SIZES[-1])[labels] if case.cost in ("poisson", "huber") else labels
+
+
 def assert_same(net, reference, dtype):
     for kind in ("weights", "biases"):
         for l, (got, wanted) in enumerate(zip(getattr(net, kind), getattr(reference, kind), strict=True)):
@@ -50,7 +59,7 @@ def assert_same(net, reference, dtype):
 def test_the_trainings_cover_every_built_in():
     used = {f for case in TRAININGS for f in case.activations}
     assert {"sigmoid", "tanh", "relu", "linear", "softmax"} <= used
-    assert {case.cost for case in TRAININGS} == set(cases.COSTS)
+    assert {case.cost for case in TRAININGS} == set(cases.COSTS) - JUMPING
 
 
 @each_training
@@ -58,6 +67,7 @@ def test_the_trainings_cover_every_built_in():
 def test_100_steps_with_fit(other_backend, case, dtype):
     """uint8 inputs with input_scale and a ragged last batch: 20 epochs of 5 steps, the last on 3 examples."""
     X, y = images()
+    y = for_cost(case, y)
     nets = [network(case, device, dtype, input_scale=1 / 255) for device in (other_backend, "cpu")]
     before = nets[1].weights[0].copy()
     eta = 0.02 if case.cost == "quartic" else 0.3
@@ -210,7 +220,8 @@ def test_what_a_network_says(other_backend, case, dtype):
             same(each.sum(axis=0), value)
     labels = np.arange(9) % 3
     np.testing.assert_array_equal(net.predict(x.T).shape, reference.predict(x.T).shape)
-    assert net.score(x.T, labels) == pytest.approx(reference.score(x.T, labels), rel=tolerance)
+    wanted = for_cost(case, labels)
+    assert net.score(x.T, wanted) == pytest.approx(reference.score(x.T, wanted), rel=tolerance)
     assert net.evaluate([(x[:, [i]], int(labels[i])) for i in range(9)]) == reference.evaluate(
         [(x[:, [i]], int(labels[i])) for i in range(9)]
     )
