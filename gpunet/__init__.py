@@ -4,14 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpunet import datasets, logs, optimizers, plots
+    from gpunet import datasets, interop, logs, optimizers, plots, schedules
     from gpunet.activations import Activation, mixed
     from gpunet.config import show_config
     from gpunet.costs import Cost
     from gpunet.errors import DeviceError, DivergenceError, FileFormatError, GpunetError, InputError
     from gpunet.gradient_check import check_gradients
     from gpunet.network import Network
-    from gpunet.training import schedules
     from gpunet.training.early_stopping import EarlyStopping
     from gpunet.version import __version__
 
@@ -28,6 +27,7 @@ __all__ = [
     "__version__",
     "check_gradients",
     "datasets",
+    "interop",
     "logs",
     "mixed",
     "optimizers",
@@ -55,10 +55,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("backends", "datasets", "interop", "logs", "optimizers", "plots"):
+    if name in ("backends", "datasets", "interop", "logs", "optimizers", "plots", "schedules"):
         return import_module(f"gpunet.{name}")
-    if name == "schedules":
-        return import_module("gpunet.training.schedules")
     if name not in _HOMES:
         raise AttributeError(f"module 'gpunet' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"gpunet.{_HOMES[name]}"), name)

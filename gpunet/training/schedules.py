@@ -176,8 +176,8 @@ class OnPlateau(Schedule):
     monitor : {"validation_cost", "validation_score", "cost"}
     min_delta : float, default 0.0
         By how much it must get better to count.
-    end_below : float, optional
-        Where eta would fall below this share of the first one, the training ends instead.
+    end_at : float, optional
+        Where eta would fall to this share of the first one, or below, the training ends instead.
     """
 
     name = "plateau"
@@ -189,25 +189,25 @@ class OnPlateau(Schedule):
         patience: int = 10,
         monitor: str = "validation_cost",
         min_delta: float = 0.0,
-        end_below: float | None = None,
+        end_at: float | None = None,
     ) -> None:
         super().__init__(eta)
         self.factor, self.patience = _factor(factor), checks.positive_int(patience, "patience")
         self.monitor = checks.one_of(monitor, MONITORED, "monitor")
         self.min_delta = checks.float_from_zero(min_delta, "min_delta")
-        self.end_below = None if end_below is None else checks.positive_float(end_below, "end_below")
+        self.end_at = None if end_at is None else checks.positive_float(end_at, "end_at")
         if self.factor >= 1:
             raise InputError(f"factor must be below 1 for eta to fall, got {factor!r}.")
 
     def settings(self) -> dict[str, Any]:
-        names = ("factor", "patience", "monitor", "min_delta", "end_below")
+        names = ("factor", "patience", "monitor", "min_delta", "end_at")
         return {"eta": self.start, **{name: getattr(self, name) for name in names}}
 
     def eta(self, epoch: int, history: History) -> float:
         return self.start * self.factor ** self._falls(history)
 
     def is_over(self, history: History) -> bool:
-        return self.end_below is not None and self.factor ** self._falls(history) < self.end_below * (1 - 1e-9)
+        return self.end_at is not None and self.factor ** self._falls(history) <= self.end_at * (1 + 1e-9)
 
     def _falls(self, history: History) -> int:
         """Return how many times the measure has stood still for `patience` epochs."""
@@ -224,7 +224,7 @@ def halving(eta: float, patience: int = 10) -> OnPlateau:
     patience : int, default 10
         "No-improvement-in-10", as the exercises of the book's chapter 3 have it.
     """
-    return OnPlateau(eta, 0.5, patience, "validation_score", end_below=1 / 128)
+    return OnPlateau(eta, 0.5, patience, "validation_score", end_at=1 / 128)
 
 
 class _ByFunction(Schedule):

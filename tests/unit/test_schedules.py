@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import gpunet
-from gpunet import InputError, Network, schedules
+from gpunet import InputError, Network
+from gpunet.training import schedules
 from gpunet.training.history import Epoch, History
 from gpunet.training.schedules import Constant, Cosine, Exponential, InverseScaling, OnPlateau, Step, halving
 
@@ -107,29 +108,29 @@ def test_falls_by_definition(patience):
 
 
 def test_halving_is_the_books():
-    """Halved when the accuracy has not become better for ten epochs, and no further than 1/128."""
+    """Halved when the accuracy has not become better for ten epochs, until that would make it 1/128."""
     schedule = halving(2.0)
     assert schedule.settings() == {
         "eta": 2.0, "factor": 0.5, "patience": 10, "monitor": "validation_score", "min_delta": 0.0,
-        "end_below": 1 / 128,
+        "end_at": 1 / 128,
     }  # fmt: skip
-    scores = [0.5, 0.9] + [0.9] * 80
+    scores = [0.5, 0.9] + [0.9] * 70
     seen = [
         (schedule.eta(n, h), schedule.is_over(h))
-        for n in range(82)
+        for n in range(72)
         for h in [history(scores[:n], "validation_score")]
     ]
-    assert [eta for eta, _ in seen[2::10]] == [2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625]
-    assert seen[81] == (2.0 / 128, False)
+    assert [eta for eta, _ in seen[2::10]] == [2.0, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125]
+    assert seen[71] == (2.0 / 64, False)
     assert schedule.is_over(history(scores, "validation_score"))
 
 
 @pytest.mark.parametrize(
-    ("factor", "end_below", "epochs"), [(0.3, 0.027, 4), (0.1, 1e-3, 4), (0.5, 0.3, 2), (0.1, 1.0, 1)]
+    ("factor", "end_at", "epochs"), [(0.3, 0.027, 3), (0.1, 1e-3, 3), (0.5, 0.3, 2), (0.1, 1.0, 0)]
 )
-def test_where_a_plateau_ends(factor, end_below, epochs):
-    """Eta may fall to that share, not below it, whatever the rounding of its powers."""
-    schedule = OnPlateau(1.0, factor, 1, end_below=end_below)
+def test_where_a_plateau_ends(factor, end_at, epochs):
+    """Where eta would fall to that share, whatever the rounding of its powers."""
+    schedule = OnPlateau(1.0, factor, 1, end_at=end_at)
     assert [schedule.is_over(history([1.0] * n)) for n in range(1, epochs + 2)] == [False] * epochs + [True]
 
 
@@ -165,16 +166,16 @@ def test_each_epoch_has_its_eta(blobs, engine, optimizer):
 
 
 def test_a_schedule_ends_a_training(blobs):
-    schedule = OnPlateau(0.1, 0.5, 1, "cost", min_delta=1e9, end_below=0.25)
+    schedule = OnPlateau(0.1, 0.5, 1, "cost", min_delta=1e9, end_at=0.25)
     result = small().fit(*blobs, epochs=50, eta=schedule)
-    np.testing.assert_allclose(result.etas, [0.1, 0.1, 0.05, 0.025])
+    np.testing.assert_allclose(result.etas, [0.1, 0.1, 0.05])
     assert result.stopped == f"the schedule {schedule!r} ended"
 
 
 def test_halving_with_a_split(blobs):
     result = small().fit(*blobs, epochs=200, eta=halving(3.0, patience=2), validation_split=0.2)
     assert result.stopped.startswith("the schedule OnPlateau(eta=3.0, factor=0.5, patience=2")
-    assert result.etas[-1] == 3.0 / 128
+    assert result.etas[-1] == 3.0 / 64
     assert len(result.epochs) < 200
 
 
@@ -211,7 +212,9 @@ def test_what_a_schedule_says_of_itself(schedule):
 
 def test_all_of_them_are_tried():
     assert {type(s) for s in ALL} == set(schedules.BY_NAME.values())
-    assert gpunet.schedules is schedules
+    public = {schedule.__name__ for schedule in schedules.BY_NAME.values()} | {"Schedule", "halving"}
+    assert set(gpunet.schedules.__all__) == public
+    assert gpunet.schedules.Cosine is Cosine
 
 
 def test_numbers_and_functions_are_schedules_too():
@@ -247,7 +250,7 @@ def test_which_need_validation():
         (lambda: OnPlateau(1, patience=0), "patience must be a whole number of at least 1, got 0"),
         (lambda: OnPlateau(1, monitor="accuracy"), "unknown monitor 'accuracy'."),
         (lambda: OnPlateau(1, min_delta=-1), "min_delta must be a finite number of at least 0, got -1"),
-        (lambda: OnPlateau(1, end_below=0), "end_below must be a finite number above 0, got 0"),
+        (lambda: OnPlateau(1, end_at=0), "end_at must be a finite number above 0, got 0"),
         (lambda: halving(1, 0), "patience must be a whole number of at least 1, got 0"),
     ],
 )
