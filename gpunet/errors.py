@@ -25,10 +25,10 @@ class DivergenceError(GpunetError, ArithmeticError):
 
 
 def one_line(text: object, limit: int = 200) -> str:
-    """Return what a file or another library says so that it can stand in a message: printable, in one line, not long.
+    r"""Return what a file or another library says so that it can stand in a message: printable, in one line, not long.
 
-    >>> one_line("a\\nb\\x1b[31m")
-    'a b\\\\x1b[31m'
+    >>> one_line("a\nb\x1b[31m")
+    'a b\\x1b[31m'
     """
     words = " ".join(str(text)[: 4 * limit].split())
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)

@@ -66,8 +66,8 @@ def read_parts(data: bytes | bytearray, what: str) -> tuple[Pair, Pair, Pair]:
         raise
     except Exception as exc:  # a damaged pickle can raise anything; the documentation says so
         raise FileFormatError(
-            f"{what}: a damaged pickle, or not the book's ({one_line(exc)}). Fetch the file again, or save the arrays "
-            "with numpy.savez."
+            f"{what}: a damaged pickle, or not the book's ({one_line(exc)}). Fetch the file again, or save the "
+            "arrays with numpy.savez."
         ) from exc
     return _book_form(tree, what)
 
@@ -147,8 +147,8 @@ _NAMES = {
 def _require_known(module: str, name: str, what: str) -> None:
     if (module, name) not in _NAMES:
         raise FileFormatError(
-            f"{what}: refused, its pickle asks for {one_line(module, 80)}.{one_line(name, 80)}, which could run code; nothing "
-            "of it was run. Only arrays of numbers are read; save yours with numpy.savez instead."
+            f"{what}: refused, its pickle asks for {one_line(module, 80)}.{one_line(name, 80)}, which could run code; "
+            "nothing of it was run. Only arrays of numbers are read; save yours with numpy.savez instead."
         )
 
 

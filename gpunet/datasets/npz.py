@@ -111,8 +111,8 @@ def _check_ends(file: BinaryIO, archive: zipfile.ZipFile, path: Path) -> None:
         or count != min(members, 65535)
     ):
         raise FileFormatError(
-            f"{path}: not a whole .npz file (its first or last bytes are not a zip's, or it has {members} members and "
-            f"says {count}). It is damaged or something else; write it again with numpy.savez."
+            f"{path}: not a whole .npz file (its first or last bytes are not a zip's, or it has {members} members "
+            f"and says {count}). It is damaged or something else; write it again with numpy.savez."
         )
 
 
@@ -167,8 +167,8 @@ def _header(stream: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dty
     width = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4}.get(start)
     if width is None:
         raise FileFormatError(
-            f"{what}: its .npy header can't be read: it starts with {start.hex(' ') or 'nothing'}, an array of numbers "
-            "with 93 4e 55 4d 50 59 and the version 1.0 or 2.0. Write the file again with numpy.savez."
+            f"{what}: its .npy header can't be read: it starts with {start.hex(' ') or 'nothing'}, an array of "
+            "numbers with 93 4e 55 4d 50 59 and the version 1.0 or 2.0. Write the file again with numpy.savez."
         )
     length = int.from_bytes(stream.read(width), "little")
     text = stream.read(min(length, _LONGEST_HEADER)).decode("latin-1")

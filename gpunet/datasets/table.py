@@ -117,7 +117,7 @@ def _open(path: Path, raw: bytes | bytearray, target: str | int | None) -> _Tabl
 
 
 def _check_quotes(path: Path, raw: bytes | bytearray) -> None:
-    """Refuse a quoted cell that never ends, as in a file cut short, or that goes on behind its quote; NumPy takes both."""
+    """Refuse a quoted cell that never ends, as in a file cut short, or goes on behind its quote; NumPy takes both."""
     if b'"' not in raw:
         return
     reader = csv.reader(_decoded(raw), strict=True)

@@ -34,7 +34,8 @@ def _python2(pairs: list[tuple[Any, Any]], protocol: int) -> bytes:
     def array(values: Any) -> bytes:
         shape = b"".join(b"L%dL\n" % n if protocol == 0 else b"J" + struct.pack("<i", n) for n in values.shape)
         return (
-            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\nt" + text(b"b") + b"tR(I1\n(" + shape + b"t"
+            b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\nt" + text(b"b") + b"tR"
+            b"(I1\n(" + shape + b"t"
             b"cnumpy\ndtype\n(" + text(values.dtype.str[1:].encode()) + b"I0\nI1\ntR"
             b"(I3\n" + text(b"<") + b"NNNI-1\nI-1\nI0\ntbI00\n" + text(values.tobytes()) + b"tb"
         )  # fmt: skip
@@ -75,21 +76,24 @@ _BYTES = _seeds()
 # Frames tell their length, and would have to be made anew; a pickle does not need them.
 _PROGRAMS = tuple([step for step in _steps(data) if step[:1] != b"\x95"] for data in _BYTES)
 _PIECES = (
-    *(b"(", b"t", b"\x85", b"\x86", b"\x87", b"N", b"R", b"b", b"]", b")", b"a", b"e", b"l", b"\x88", b"\x89", b"0", b"."),
-    *(b"K\x00", b"K\x01", b"J\xff\xff\xff\xff", b"I01\n", b"L7L\n", b"L" + b"9" * 5000 + b"L\n", b"S'<'\n", b"U\x02f4"),
-    *(b"U\x02f8", b"U\x02O8", b"U\x02V4", b"U\x03f16", b"U\x02c8", b"U\x02M8", b"X\x01\0\0\0C", b"X\x01\0\0\0F", b"C\x04abcd"),
-    *(b"C\x00", b"q\x00", b"h\x00", b"\x94", b"p1\n", b"g1\n", b"r\xff\xff\xff\x7f", b"j\xff\xff\xff\x7f", b"p99999999\n"),
-    *(b"\x80\x02", b"\x80\x05", b"\x80\xff", b"\x93", b"\x8c\x05numpy", b"\x8c\x03foo", b"2", b"1", b"Q", b"P1\n", b"\x97"),
-    *(b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"c_codecs\nencode\n", b"cnumpy.core.numeric\n_frombuffer\n"),
-    *(b"cos\nsystem\n", b"cbuiltins\neval\n", b"cnumpy\nload\n", b"c__main__\nx\x1b[31m\n", b"cnumpy.core.multiarray\nscalar\n"),
-    *(b"\x82\x01", b"ios\nsystem\n", b"o", b"\x81", b"\x92", b"G\0\0\0\0\0\0\0\0", b"F1.5\n", b"}", b"s", b"\x8f", b"\x90"),
-    b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f", b"B\xff\xff\xff\x7f", b"\x8b\xff\xff\xff\x7f", b"\x8a\xff" + b"\x7f" * 255,
-    b"\x95\xff\xff\xff\xff\xff\xff\xff\x7f", b"cnumpy\ndtype\nU\x02f4\x85R", b"cnumpy.core.multiarray\n_reconstruct\n)R",
-    b"V\\ud800\n", b"Va\\u000ab\n", b"\x96\x04\0\0\0\0\0\0\0abcd",
+    b"(", b"t", b"\x85", b"\x86", b"\x87", b"N", b"R", b"b", b"]", b")", b"a", b"e", b"l", b"\x88", b"\x89", b"0",
+    b".", b"K\x00", b"K\x01", b"J\xff\xff\xff\xff", b"I01\n", b"L7L\n", b"L" + b"9" * 5000 + b"L\n", b"S'<'\n",
+    b"U\x02f4", b"U\x02f8", b"U\x02O8", b"U\x02V4", b"U\x03f16", b"U\x02c8", b"U\x02M8", b"X\x01\0\0\0C",
+    b"X\x01\0\0\0F", b"C\x04abcd", b"C\x00", b"q\x00", b"h\x00", b"\x94", b"p1\n", b"g1\n", b"r\xff\xff\xff\x7f",
+    b"j\xff\xff\xff\x7f", b"p99999999\n", b"\x80\x02", b"\x80\x05", b"\x80\xff", b"\x93", b"\x8c\x05numpy",
+    b"\x8c\x03foo", b"2", b"1", b"Q", b"P1\n", b"\x97", b"cnumpy\nndarray\n", b"cnumpy\ndtype\n",
+    b"c_codecs\nencode\n", b"cnumpy.core.numeric\n_frombuffer\n", b"cos\nsystem\n", b"cbuiltins\neval\n",
+    b"cnumpy\nload\n", b"c__main__\nx\x1b[31m\n", b"cnumpy.core.multiarray\nscalar\n", b"\x82\x01", b"ios\nsystem\n",
+    b"o", b"\x81", b"\x92", b"G\0\0\0\0\0\0\0\0", b"F1.5\n", b"}", b"s", b"\x8f", b"\x90",
+    b"\x8e\xff\xff\xff\xff\xff\xff\xff\x7f", b"B\xff\xff\xff\x7f", b"\x8b\xff\xff\xff\x7f",
+    b"\x8a\xff" + b"\x7f" * 255, b"\x95\xff\xff\xff\xff\xff\xff\xff\x7f", b"cnumpy\ndtype\nU\x02f4\x85R",
+    b"cnumpy.core.multiarray\n_reconstruct\n)R", b"V\\ud800\n", b"Va\\u000ab\n", b"\x96\x04\0\0\0\0\0\0\0abcd",
 )  # fmt: skip
-_VALUES = (b"N", b"\x88", b"\x89", b"K\x00", b"K\x02", b"J\xff\xff\xff\xff", b"I2\n", b"I01\n", b"L2L\n", b"C\x01x", b"U\x01>",
-           b"U\x01|", b"U\x01=", b"U\x02i4", b"U\x02f2", b"U\x02u8", b"U\x02b1", b"X\x01\0\0\0K", b")", b"K\x01\x85",
-           b"K\x02K\x02\x86", b"K\x0c\x85", b"J\0\0\0\x7f", b"\x8a\x08" + b"\xff" * 7 + b"\x7f")  # fmt: skip
+_VALUES = (
+    b"N", b"\x88", b"\x89", b"K\x00", b"K\x02", b"J\xff\xff\xff\xff", b"I2\n", b"I01\n", b"L2L\n", b"C\x01x",
+    b"U\x01>", b"U\x01|", b"U\x01=", b"U\x02i4", b"U\x02f2", b"U\x02u8", b"U\x02b1", b"X\x01\0\0\0K", b")",
+    b"K\x01\x85", b"K\x02K\x02\x86", b"K\x0c\x85", b"J\0\0\0\x7f", b"\x8a\x08" + b"\xff" * 7 + b"\x7f",
+)  # fmt: skip
 
 
 def _change(rng: Random, steps: list[bytes]) -> None:

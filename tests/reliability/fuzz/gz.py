@@ -1,4 +1,4 @@
-"""gzip around the other formats: the frame made anew, so that what is damaged within arrives with the right checksum."""
+"""gzip around the other formats: a frame with the right checksum, so that what is damaged within is reached."""
 
 from __future__ import annotations
 

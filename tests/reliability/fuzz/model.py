@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import struct
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -16,8 +17,10 @@ from reliability.fuzz.target import Sample, Target, WrongError, require
 from gpunet import Network
 
 NAME = "a.safetensors"
-_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "U16": 2,
-          "U32": 4, "U64": 8, "F8_E4M3": 1, "F8_E5M2": 1}  # fmt: skip
+_SIZES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1, "U16": 2,
+    "U32": 4, "U64": 8, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
 _NAMES = {
     "F64": "float64",
     "F32": "float32",
@@ -82,7 +85,7 @@ def _parts(rng: Random) -> tuple[dict[str, Any], dict[str, Any], bytearray]:
     }  # fmt: skip
     tensors: dict[str, Any] = {}
     buffer = bytearray()
-    for l, (k, n) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+    for l, (k, n) in enumerate(pairwise(sizes), start=1):
         for name, shape in ((f"weights.{l}", [n, k]), (f"biases.{l}", [n, 1])):
             start = len(buffer)
             values = np.linspace(-1, 1, shape[0] * shape[1])
@@ -95,14 +98,15 @@ def _parts(rng: Random) -> tuple[dict[str, Any], dict[str, Any], bytearray]:
 
 
 _VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, 2, -1, 3, 1.5, 1e-320, 1e300, 2**31, 2**63, 2**64, 10**30, "", "sigmoid", "softmax", "linear",
-    "mixed", "quadratic", "cross-entropy", "log-likelihood", "float16", "float32", "float64", "int32", "bfloat16",
-    "longdouble", ">f4", "object", "classification", "regression", "x" * 300, "\x1b[31m", "a\nb", "é", "\ud800", "\0", [], {},
-    [1], [3, 4, 2], [[1]], {"a": 1}, {"default": "tanh", "neurons": {"0": "relu"}}, {"default": "tanh", "neurons": {}},
-    {"default": "softmax", "neurons": {"0": "tanh"}}, {"default": "tanh", "neurons": {"9": "relu"}}, Raw("NaN"),
-    {"default": {"default": "tanh", "neurons": {"0": "relu"}}, "neurons": {"1": "sigmoid"}}, Raw("Infinity"), Raw("1e999"),
-    Raw("-Infinity"), Raw("9" * 5000), Raw("[" * 2000 + "]" * 2000), Raw("01"), Raw("'a'"), Raw(""), Raw('"\\ud800"'), Raw("1.0"),
-    Raw("[" * 100000), Raw("-0"), Raw("1E0"), Raw('"\\u0000"'),
+    None, True, False, 0, 1, 2, -1, 3, 1.5, 1e-320, 1e300, 2**31, 2**63, 2**64, 10**30, "", "sigmoid", "softmax",
+    "linear", "mixed", "quadratic", "cross-entropy", "log-likelihood", "float16", "float32", "float64", "int32",
+    "bfloat16", "longdouble", ">f4", "object", "classification", "regression", "x" * 300, "\x1b[31m", "a\nb", "é",
+    "\ud800", "\0", [], {}, [1], [3, 4, 2], [[1]], {"a": 1}, {"default": "tanh", "neurons": {"0": "relu"}},
+    {"default": "tanh", "neurons": {}}, {"default": "softmax", "neurons": {"0": "tanh"}},
+    {"default": "tanh", "neurons": {"9": "relu"}}, Raw("NaN"),
+    {"default": {"default": "tanh", "neurons": {"0": "relu"}}, "neurons": {"1": "sigmoid"}}, Raw("Infinity"),
+    Raw("1e999"), Raw("-Infinity"), Raw("9" * 5000), Raw("[" * 2000 + "]" * 2000), Raw("01"), Raw("'a'"), Raw(""),
+    Raw('"\\ud800"'), Raw("1.0"), Raw("[" * 100000), Raw("-0"), Raw("1E0"), Raw('"\\u0000"'),
 )  # fmt: skip
 
 
@@ -158,8 +162,11 @@ def _edit_tensor(rng: Random, tensors: dict[str, Any], buffer: bytearray) -> Non
     if how == 0:
         tensor["dtype"] = rng.choice((*_SIZES, "F33", "", "f32", 1, None))
     elif how == 1:
-        tensor["shape"] = rng.choice(([], [0], tensor["shape"][::-1], [*tensor["shape"], 1], [2**32, 2**32], [-1, 1], [2**63, 2],
-                                      [stop - start], [tensor["shape"][0] + 1, 1], None, "x", [1.0]))  # fmt: skip
+        shape = tensor["shape"]
+        tensor["shape"] = rng.choice((
+            [], [0], shape[::-1], [*shape, 1], [2**32, 2**32], [-1, 1], [2**63, 2], [stop - start], [shape[0] + 1, 1],
+            None, "x", [1.0],
+        ))  # fmt: skip
     elif how == 2:
         tensor["data_offsets"] = rng.choice(
             ([start, stop + 4], [start + 4, stop], [stop, start], [0, 0], [start], [start, stop, stop], [-4, stop],

@@ -38,16 +38,17 @@ def _header(descr: str, order: str, shape: str, end: str = "\n") -> bytes:
 
 
 _DESCRS = (
-    "'<f4'", "'>f4'", "'<f8'", "'|u1'", "'|i1'", "'<i2'", "'>i4'", "'<i8'", "'<u8'", "'<f2'", "'|b1'", "'<f16'", "'|O'",
-    "'<c8'", "'<M8[s]'", "'<m8'", "'|S4'", "'<U1'", "'|V4'", "[('a', '<f4')]", "('<f4', (2,))", "'<f4,<f4'", "'f'", "'B'",
-    "'float32'", "'object'", "''", "None", "4", "'<f3'", "'<f4' * 3", "{}", "('<f4',)", "'|u1\\x1b'", "b'<f4'", "'i,i'",
-    "'<f9999999999'", "[('a', '|O')]", "['<f4']", "'1000000000f4'", "'a' 'b'",
+    "'<f4'", "'>f4'", "'<f8'", "'|u1'", "'|i1'", "'<i2'", "'>i4'", "'<i8'", "'<u8'", "'<f2'", "'|b1'", "'<f16'",
+    "'|O'", "'<c8'", "'<M8[s]'", "'<m8'", "'|S4'", "'<U1'", "'|V4'", "[('a', '<f4')]", "('<f4', (2,))", "'<f4,<f4'",
+    "'f'", "'B'", "'float32'", "'object'", "''", "None", "4", "'<f3'", "'<f4' * 3", "{}", "('<f4',)", "'|u1\\x1b'",
+    "b'<f4'", "'i,i'", "'<f9999999999'", "[('a', '|O')]", "['<f4']", "'1000000000f4'", "'a' 'b'",
 )  # fmt: skip
 _SHAPES = (
-    "()", "(0,)", "(4, 0)", "(-1, 3)", "(4,)", "(12,)", "(3, 4)", "(4, 3, 1)", "(1, 12)", "(4L, 3L)", "(True, 12)", "4",
-    "[4, 3]", "(4, 3.0)", "(2**2, 3)", "(4294967296, 4294967296)", "(9223372036854775807, 2)", "(18446744073709551616, 3)",
-    "(" + "1, " * 40 + ")", "(" + "9" * 5000 + ", 1)", "(" * 100 + ")" * 100, "(None, 3)", "('4', 3)", "(4, 3",
-    "(4, 3), 'extra': 1", "(4, 3), 'shape': (3, 4)", "(12, 1)", "(2, 6)", "(4, 3) # x", "(-4, -3)", "(1j,)",
+    "()", "(0,)", "(4, 0)", "(-1, 3)", "(4,)", "(12,)", "(3, 4)", "(4, 3, 1)", "(1, 12)", "(4L, 3L)", "(True, 12)",
+    "4", "[4, 3]", "(4, 3.0)", "(2**2, 3)", "(4294967296, 4294967296)", "(9223372036854775807, 2)",
+    "(18446744073709551616, 3)", "(" + "1, " * 40 + ")", "(" + "9" * 5000 + ", 1)", "(" * 100 + ")" * 100,
+    "(None, 3)", "('4', 3)", "(4, 3", "(4, 3), 'extra': 1", "(4, 3), 'shape': (3, 4)", "(12, 1)", "(2, 6)",
+    "(4, 3) # x", "(-4, -3)", "(1j,)",
 )  # fmt: skip
 
 
@@ -350,7 +351,8 @@ def array_of(content: bytes) -> Any:
     length = int.from_bytes(content[8 : 8 + width], "little")
     text = content[8 + width : 8 + width + length]
     require(len(text) == length, "the header is cut short")
-    header = ast.literal_eval(re.sub(r"(?<=\d)L", "", text.decode("latin-1").strip()))  # a whole number of Python 2
+    text = re.sub(rb"(?<=\d)L", b"", text)  # a whole number of Python 2
+    header = ast.literal_eval(text.decode("latin-1").strip())
     require(
         isinstance(header, dict) and set(header) == {"descr", "fortran_order", "shape"}, f"the header {header!r:.80}"
     )
@@ -376,8 +378,8 @@ def check(given: Sample, result: Any) -> None:
             theirs = archive[key]
             require(np.array_equal(theirs, found[key.lower()]), f"NumPy reads another {key}")
     keys = set(found)
-    require(keys in [{k.lower() for k in form} for form in (*_KEYS, ("x_train",), ("x_train", "y_train", "x_test", "y_test"))],
-            f"the keys {keys}")  # fmt: skip
+    forms = (*_KEYS, ("x_train",), ("x_train", "y_train", "x_test", "y_test"))
+    require(keys in [{key.lower() for key in form} for form in forms], f"the keys {keys}")
     x, y = ("x", "y") if "x" in keys else ("x_train", "y_train")
     for mine, key in ((result.X, x), (result.X_test, "x_test")):
         if mine is not None:

@@ -1,4 +1,4 @@
-"""What every data set must be, and how values in a file become inputs and labels, said once more and value by value."""
+"""What every data set must be, and how values in a file become inputs and labels, said once more, value by value."""
 
 from __future__ import annotations
 

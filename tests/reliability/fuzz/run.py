@@ -41,7 +41,8 @@ def main() -> int:
     if given.only is not None:
         return _run_one(targets[0], given.seed, given.only, given.failures)
     print(
-        f"{'reader':<8}{'inputs':>9}{'accepted':>9}{'rejected':>9}{'slowest':>10}{'most memory':>13}{'per s CPU':>10}{'failures':>9}"
+        f"{'reader':<8}{'inputs':>9}{'accepted':>9}{'rejected':>9}{'slowest':>10}{'most memory':>13}{'per s CPU':>10}"
+        f"{'failures':>9}"
     )
     tallies = {}
     for target in targets:

@@ -1,7 +1,7 @@
 """Runs inputs through a reader in processes of their own, and notes what becomes of them.
 
-A process that crashes or hangs ends alone: its input is noted, and the others go on. Which input is the i-th depends on
-the seed alone, so that any of them can be made again.
+A process that crashes or hangs ends alone: its input is noted, and the others go on. Which input is the i-th depends
+on the seed alone, so that any of them can be made again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a reader has to be for the fuzzer: how its inputs are made, how it is called, and when it is wrong to accept."""
+"""What the fuzzer must know of a reader: how inputs are made, how it is called, and when it is wrong to accept."""
 
 from __future__ import annotations
 
