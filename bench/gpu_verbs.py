@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpunet import activations, costs, optimizers
+from gpunet.optimizers import Penalty
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def _updates(ops, make, sizes):
         optimizer = optimizers.get(name)
         states = make.rows(optimizer.states, count)
         c = ops.asarray(optimizer.coefficients(1e-9, np.array([1]))[0], make.dtype)
-        call = partial(ops.update, optimizer, w, nabla, states, c, 0.0, 0)
+        call = partial(ops.update, optimizer, w, nabla, states, c, Penalty(), 0)
         moved = (3 + 2 * optimizer.states) * count * make.itemsize
         yield Case("update", f"{name}, {count}", call, bytes=moved)
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from gpunet.errors import DeviceError, DivergenceError, FileFormatError, GpunetError, InputError
     from gpunet.gradient_check import check_gradients
     from gpunet.network import Network
+    from gpunet.training import schedules
+    from gpunet.training.early_stopping import EarlyStopping
     from gpunet.version import __version__
 
 __all__ = [
@@ -18,6 +20,7 @@ __all__ = [
     "Cost",
     "DeviceError",
     "DivergenceError",
+    "EarlyStopping",
     "FileFormatError",
     "GpunetError",
     "InputError",
@@ -27,6 +30,7 @@ __all__ = [
     "datasets",
     "mixed",
     "optimizers",
+    "schedules",
     "show_config",
 ]
 
@@ -36,6 +40,7 @@ _HOMES = {
     "Cost": "costs",
     "DeviceError": "errors",
     "DivergenceError": "errors",
+    "EarlyStopping": "training.early_stopping",
     "FileFormatError": "errors",
     "GpunetError": "errors",
     "InputError": "errors",
@@ -50,6 +55,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name in ("backends", "datasets", "optimizers"):
         return import_module(f"gpunet.{name}")
+    if name == "schedules":
+        return import_module("gpunet.training.schedules")
     if name not in _HOMES:
         raise AttributeError(f"module 'gpunet' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"gpunet.{_HOMES[name]}"), name)

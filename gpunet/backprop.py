@@ -31,10 +31,21 @@ class Layer:
 class Workspace:
     """The arrays a^l, z^l and delta^l of one mini-batch of m examples, indexed by the book's l.
 
-    z[l] is the same memory as a[l] where f' comes from a alone, unless `keep_z`.
+    z[l] is the same memory as a[l] where f' comes from a alone, unless `keep_z`. With `dropout` mask[l] is what layer
+    l's activations are multiplied with on their way to the next layer, and fed[l] the product; without, fed[l] is
+    a[l]. With `weighted`, weights are those of the examples, (1, m).
     """
 
-    def __init__(self, ops: Backend, layers: Sequence[Layer], m: int, dtype: str, keep_z: bool = False) -> None:
+    def __init__(
+        self,
+        ops: Backend,
+        layers: Sequence[Layer],
+        m: int,
+        dtype: str,
+        keep_z: bool = False,
+        dropout: Sequence[float] = (),
+        weighted: bool = False,
+    ) -> None:
         def columns(n: int) -> Array:
             return ops.empty((m, n), dtype).T
 
@@ -48,13 +59,19 @@ class Workspace:
             for n, layer, a in zip(sizes, layers, self.a[1:], strict=True)
         ]
         self.delta = [None] + [columns(n) for n in sizes]
+        self.mask = [columns(a.shape[0]) if share else None for a, share in zip(self.a, dropout, strict=False)]
+        self.mask += [None] * (len(self.a) - len(self.mask))
+        self.fed = [a if mask is None else columns(a.shape[0]) for a, mask in zip(self.a, self.mask, strict=True)]
+        self.weights = columns(1) if weighted else None
 
 
 def feedforward(ops: Backend, layers: Sequence[Layer], work: Workspace) -> Array:
     """Compute a^l = f(w^l a^{l-1} + b^l) for every layer from work.a[0], equation (25); return a^L."""
-    a, z = work.a, work.z
+    a, z, fed, mask = work.a, work.z, work.fed, work.mask
     for l, layer in enumerate(layers, start=1):
-        ops.layer_forward(layer.weights, a[l - 1], layer.biases, layer.activation, z=z[l], out=a[l])  # (25)
+        if mask[l - 1] is not None:
+            ops.hadamard(a[l - 1], mask[l - 1], out=fed[l - 1])
+        ops.layer_forward(layer.weights, fed[l - 1], layer.biases, layer.activation, z=z[l], out=a[l])  # (25)
     return a[-1]
 
 
@@ -65,12 +82,17 @@ def backpropagate(
 
     With `total`, the batch's cost is added to it.
     """
-    z, a, delta = work.z, work.a, work.delta
-    L = len(layers)
-    ops.output_error(cost, layers[-1].activation, z[L], a[L], work.y, out=delta[L], total=total)  # BP1
+    z, a, delta, mask = work.z, work.a, work.delta, work.mask
+    L, weights = len(layers), work.weights
+    unweighted = total if weights is None else None
+    ops.output_error(cost, layers[-1].activation, z[L], a[L], work.y, out=delta[L], total=unweighted)  # BP1
+    if weights is not None:
+        ops.weigh(cost, a[L], work.y, weights, delta[L], total)
     for l in range(L - 1, 0, -1):
         this, following = layers[l - 1], layers[l]
         ops.layer_backward(following.weights, delta[l + 1], this.activation, z[l], a[l], out=delta[l])  # BP2
+        if mask[l] is not None:
+            ops.hadamard(delta[l], mask[l], out=delta[l])
 
 
 def gradient(
@@ -89,7 +111,7 @@ def gradient(
     """
     for l, (nabla_b, nabla_w) in enumerate(nabla, start=1):
         ops.layer_gradient(  # BP3, BP4
-            work.delta[l], work.a[l - 1], nabla_b, nabla_w, alpha=alpha, beta_b=beta, beta_w=beta - decay
+            work.delta[l], work.fed[l - 1], nabla_b, nabla_w, alpha=alpha, beta_b=beta, beta_w=beta - decay
         )
 
 
@@ -97,4 +119,4 @@ def per_example_gradient(ops: Backend, work: Workspace, nabla: Sequence[tuple[Ar
     """Write the gradient of each example into `nabla`: (m, n_l, 1) and (m, n_l, n_{l-1}) by layer."""
     for l, (nabla_b, nabla_w) in enumerate(nabla, start=1):
         ops.copy(work.delta[l].T[:, :, None], out=nabla_b)  # BP3
-        ops.outer_batch(work.delta[l], work.a[l - 1], out=nabla_w)  # BP4
+        ops.outer_batch(work.delta[l], work.fed[l - 1], out=nabla_w)  # BP4

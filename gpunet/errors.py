@@ -25,7 +25,7 @@ class DivergenceError(GpunetError, ArithmeticError):
 
 
 def one_line(text: object, limit: int = 200) -> str:
-    r"""Return what a file or another library says so that it can stand in a message: printable, in one line, not long.
+    r"""Return what a file or another library says as it can stand in a message: printable, in one line, not long.
 
     >>> one_line("a\nb\x1b[31m")
     'a b\\x1b[31m'

@@ -32,6 +32,8 @@ class Model:
         object.__setattr__(self, "parameters", parameters)
         object.__setattr__(self, "layers", [Layer(w, b, f) for w, b, f in layers])
 
-    def workspace(self, m: int, keep_z: bool = False) -> Workspace:
+    def workspace(
+        self, m: int, keep_z: bool = False, dropout: Sequence[float] = (), weighted: bool = False
+    ) -> Workspace:
         """Return the arrays for one pass over m examples."""
-        return Workspace(self.ops, self.layers, m, self.dtype, keep_z)
+        return Workspace(self.ops, self.layers, m, self.dtype, keep_z, dropout, weighted)

@@ -1,7 +1,8 @@
 """Model files: safetensors with a JSON description, written whole or not at all.
 
-The tensors are ``weights.1``, ``biases.1``, ... by the book's layer number. The file's metadata has one entry,
-``gpunet``: a JSON object with ``version`` and the description.
+The tensors are ``weights.1``, ``biases.1``, ... by the book's layer number. The file's metadata has the entry
+``gpunet``: a JSON object with ``version`` and the description. A checkpoint of a training has besides the entry
+``gpunet.training``, a JSON object, and tensors whose names begin with ``training.``.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ VERSION = 1
 
 Arrays = list[npt.NDArray[Any]]
 
+_TRAINING = "gpunet.training"
+
 
 @dataclass(frozen=True)
 class SavedModel:
@@ -44,8 +47,16 @@ class SavedModel:
     biases: Arrays
 
 
-def write(path: str | os.PathLike[str], model: SavedModel) -> None:
-    """Write a model; an existing file is replaced only once the new one is whole and on the disk.
+@dataclass(frozen=True)
+class SavedTraining:
+    """What a checkpoint holds beside the model: facts that are ready for JSON, and tensors by name."""
+
+    facts: dict[str, Any]
+    tensors: dict[str, npt.NDArray[Any]]
+
+
+def write(path: str | os.PathLike[str], model: SavedModel, training: SavedTraining | None = None) -> None:
+    """Write a model, or a checkpoint; an existing file is replaced only once the new one is whole and on the disk.
 
     Raises
     ------
@@ -74,7 +85,12 @@ def write(path: str | os.PathLike[str], model: SavedModel) -> None:
             if not np.isfinite(array).all():
                 raise InputError(f"{name} holds NaN or infinity; such a network is not saved.")
             tensors[name] = np.ascontiguousarray(array)
-    replace_file(path, save(tensors, metadata={"gpunet": text}))
+    metadata = {"gpunet": text}
+    if training is not None:
+        metadata[_TRAINING] = json.dumps(training.facts, allow_nan=False)
+        for name, array in training.tensors.items():
+            tensors[f"training.{name}"] = np.ascontiguousarray(array)
+    replace_file(path, save(tensors, metadata=metadata))
 
 
 def check_replaceable(path: Path) -> None:
@@ -123,7 +139,18 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> SavedModel:
-    """Return what a model file holds.
+    """Return the model that a model file or a checkpoint holds.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing, no whole safetensors file, no gpunet model, or of a newer version.
+    """
+    return read_with_training(path)[0]
+
+
+def read_with_training(path: str | os.PathLike[str]) -> tuple[SavedModel, SavedTraining | None]:
+    """Return what a model file holds, and what it holds of a training if it is a checkpoint.
 
     Raises
     ------
@@ -136,18 +163,22 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
     try:
         with safe_open(path, framework="numpy") as file:
             _check_header(path)
-            text = (file.metadata() or {}).get("gpunet")
+            metadata = file.metadata() or {}
+            text = metadata.get("gpunet")
             if text is None:
                 raise FileFormatError(f"{path}: a safetensors file, but not one that gpunet wrote.")
             description = _description(path, text)
             layers = range(1, len(description["sizes"]))
             wanted = [f"{kind}.{l}" for l in layers for kind in ("weights", "biases")]
-            if set(wanted) != set(file.keys()):
+            keys = set(file.keys())
+            beside = {name for name in keys if name.startswith("training.")} if _TRAINING in metadata else set()
+            if set(wanted) != keys - beside:
                 raise FileFormatError(
-                    f"{path}: damaged: its {len(file.keys())} tensors are not the weights.1 ... biases.{len(layers)} "
+                    f"{path}: damaged: its {len(keys)} tensors are not the weights.1 ... biases.{len(layers)} "
                     "of its description."
                 )
             tensors = [file.get_tensor(name) for name in wanted]
+            of_training = {name.removeprefix("training."): file.get_tensor(name) for name in beside}
     except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: dtypes NumPy lacks
         raise FileFormatError(f"{path}: not a whole model file ({one_line(error)}).") from error
     shapes = [shape for k, n in pairwise(description["sizes"]) for shape in ((n, k), (n, 1))]
@@ -159,7 +190,13 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
             )
         if not np.isfinite(tensor).all():
             raise FileFormatError(f"{path}: damaged: {name} holds NaN or infinity.")
-    return SavedModel(**description, weights=tensors[0::2], biases=tensors[1::2])
+    model = SavedModel(**description, weights=tensors[0::2], biases=tensors[1::2])
+    if _TRAINING not in metadata:
+        return model, None
+    facts = _json(path, metadata[_TRAINING])
+    if not isinstance(facts, dict):
+        raise FileFormatError(f"{path}: damaged: its training's state is no JSON object.")
+    return model, SavedTraining(facts, of_training)
 
 
 def _is_number(value: Any) -> bool:
@@ -207,13 +244,15 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _no_number(text)
 
 
-def _description(path: Path, text: str) -> dict[str, Any]:
+def _json(path: Path, text: str) -> Any:
     try:
-        description: dict[str, Any] = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite
-        )
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path}: damaged: its description is no JSON ({one_line(error)}).") from error
+
+
+def _description(path: Path, text: str) -> dict[str, Any]:
+    description = _json(path, text)
     version = description.get("version") if isinstance(description, dict) else None
     if type(version) is int and version > VERSION:
         raise FileFormatError(

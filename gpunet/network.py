@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,12 +21,17 @@ from gpunet.backprop import Workspace
 from gpunet.costs import Cost
 from gpunet.errors import DeviceError, FileFormatError, InputError
 from gpunet.model import Model
-from gpunet.optimizers import Optimizer
+from gpunet.optimizers import LBFGS, Optimizer
 from gpunet.parameters import LayerArrays, Parameters
-from gpunet.training import loop, metrics
+from gpunet.training import eta_finder, loop, metrics
+from gpunet.training.early_stopping import EarlyStopping
+from gpunet.training.eta_finder import EtaSearch
+from gpunet.training.fit import Examples, Fitting
 from gpunet.training.history import Epoch, History
+from gpunet.training.options import Callback, Options
 from gpunet.training.outputs import count_right, outputs
-from gpunet.training.sgd import ENGINES, MOST_THREADS, MiniBatchSGD, Progress
+from gpunet.training.schedules import Schedule
+from gpunet.training.sgd import Progress
 from gpunet.training.steps import Recipe, VerbSteps
 
 #: Inputs above this size saturate a network from the start.
@@ -320,9 +325,9 @@ class Network:
         with self._on_device("the examples"):
             X, Y, _ = self._book_data(mini_batch, "mini_batch")
             m, ops = X.shape[0], self._model.ops
-            steps = VerbSteps(Recipe(self._model, m, eta, optimizers.get("sgd"), 0.0))
-            X, Y = arrays.to_device(ops, X, self.dtype), arrays.to_device(ops, Y, self.dtype)
-            steps.take(X, Y, ops.asarray(np.arange(m)), threads=1)  # no time to find out whether more would be faster
+            steps = VerbSteps(Recipe(self._model, m, optimizers.BUILT_IN["sgd"]))
+            data = arrays.to_device(ops, X, self.dtype), arrays.to_device(ops, Y, self.dtype)
+            steps.take(data, ops.asarray(np.arange(m)), eta, threads=1)  # no time to try whether more would be faster
 
     def SGD(
         self,
@@ -349,9 +354,8 @@ class Network:
         DivergenceError
             If parameters or cost become NaN or infinite; the network keeps the last whole epoch's.
         """
-        epochs = checks.positive_int(epochs, "epochs")
         m = checks.positive_int(mini_batch_size, "mini_batch_size")
-        eta = checks.positive_float(eta, "eta")
+        checks.positive_float(eta, "eta")
         with self._on_device("the training"):
             X, Y, task = self._book_data(training_data, "training_data")
             if test_data is not None:
@@ -364,7 +368,7 @@ class Network:
                 else:
                     print(f"Epoch {epoch.epoch}: {self.evaluate(test_data)} / {len(test_data)}", flush=True)
 
-            self._train(self._sgd(X, Y, m, eta), task, epochs, None, report, None)
+            self._train(Examples(X, Y, None, task), Options(epochs=epochs, batch_size=m, eta=eta, on_epoch=report))
 
     def evaluate(self, test_data: Any) -> int:
         """Return for how many of the pairs (x, y) the largest output is the right one.
@@ -385,14 +389,28 @@ class Network:
         *,
         epochs: int = 30,
         batch_size: int = 10,
-        eta: float | None = None,
-        optimizer: str | Optimizer = "sgd",
+        eta: float | Schedule | Callable[[int], float] | None = None,
+        optimizer: str | Optimizer | LBFGS = "sgd",
         l2: float = 0.0,
+        l1: float = 0.0,
+        weight_decay: float | None = None,
+        dropout: float | Sequence[float] = 0.0,
+        max_norm: float | None = None,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: str | Mapping[int, float] | None = None,
+        sample_weight: Any = None,
         engine: str = "auto",
         threads: int | None = None,
         validation_data: tuple[Any, Any] | None = None,
-        on_epoch: Callable[[Epoch], None] | None = None,
+        validation_split: float = 0.0,
+        early_stopping: bool | int | EarlyStopping | None = None,
+        on_epoch: Callback | Sequence[Callback] | None = None,
         on_progress: Progress | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        checkpoint_seconds: float = 10.0,
     ) -> History:
         """Train on rows, from the present parameters on: a second `fit` goes on where the first ended.
 
@@ -408,30 +426,67 @@ class Network:
         epochs : int
         batch_size : int
             Examples a step. More than N makes every epoch one step on all of them.
-        eta : float, optional
-            The learning rate. By default 3.0 where all layers are sigmoid and the cost is quadratic (the book's
-            chapter 1), 0.5 where all are sigmoid or softmax (its chapter 3), and 0.1 otherwise; these are for plain
-            gradient descent; with momentum it is 0.1 times as much, for Adam and RMSProp 0.001, for Adagrad 0.01.
-        optimizer : str or Optimizer, default "sgd"
-            "sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad", or an object of `gpunet.optimizers` with
-            constants of one's own, such as ``Momentum(0.95)``.
+        eta : float, schedule or function of the epoch, optional
+            The learning rate; `gpunet.schedules` has the schedules. By default 3.0 where all layers are sigmoid and
+            the cost is quadratic (the book's chapter 1), 0.5 where all are sigmoid or softmax (its chapter 3), and
+            0.1 otherwise; these are for plain gradient descent; with momentum it is 0.1 times as much, for Adam and
+            RMSProp 0.001, for Adagrad 0.01.
+        optimizer : str, Optimizer or LBFGS, default "sgd"
+            "sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad", "lbfgs", or an object of
+            `gpunet.optimizers` with constants of one's own, such as ``Momentum(0.95)``. "lbfgs" has no mini-batches
+            and no eta; an epoch is one of its iterations.
         l2 : float, default 0
             lambda of the penalty lambda/2N * (sum of all w^2) for N examples, equation (87): L2 regularization. The
             costs that are reported are without it.
+        l1 : float, default 0
+            lambda of the penalty lambda/N * (sum of all |w|), equation (95): L1 regularization.
+        weight_decay : float, optional
+            Each step takes the share eta * weight_decay from the weights, apart from the gradient (Loshchilov and
+            Hutter 2019). By default 0.01 with "adamw", else 0.
+        dropout : float or sequence of float, default 0
+            The share of the hidden activations that each step leaves out, the others being divided by 1 - dropout; a
+            list has one for the input and one for each hidden layer. Outputs and validation are without it.
+        max_norm : float, optional
+            The largest Euclidean norm of a hidden neuron's weights; a step that goes beyond is shortened to it
+            (Srivastava et al., "Dropout", 2014).
+        clip_value, clip_norm : float, optional
+            The largest entry, and the largest Euclidean norm, of the gradient that a step is made of, without the
+            penalties. Both shorten it.
+        label_smoothing : float, default 0
+            The share of a target that is spread evenly over all classes.
+        class_weight : "balanced" or mapping of class to float, optional
+            How much the cost of a class's examples counts; "balanced" lets all classes count alike. Classes that a
+            mapping does not name have 1.
+        sample_weight : array, shape (N,), optional
+            How much each example's cost counts. A mini-batch's gradient is the weighted mean of its examples'.
         engine : {"auto", "compiled", "verbs"}
-            What takes the steps. "compiled" is for NumPy on the CPU, built-in activations and costs, and plain SGD,
-            momentum, Nesterov's and Adam; "verbs" is NumPy, CuPy or whatever else the device has; "auto" takes the
-            first where it can. ``history.engine`` says which it was.
+            What takes the steps. "compiled" is for NumPy on the CPU, the book's activations and costs, and plain SGD,
+            momentum, Nesterov's and Adam, with L2; "verbs" is NumPy, CuPy or whatever else the device has; "auto"
+            takes the first where it can. ``history.engine`` says which it was.
         threads : int, optional
             How many threads of the CPU share a step. By default one, and more where they are seen to be faster while
             the training runs. It has no effect on other devices.
         validation_data : (X, y), optional
             Its cost and score are measured after each epoch.
-        on_epoch : callable, optional
-            Called with an `Epoch` after each epoch.
+        validation_split : float, default 0
+            The share of the examples that is held out for that instead, drawn by the network's seed; of each class
+            alike.
+        early_stopping : bool, int or EarlyStopping, optional
+            Ends the training once the validation cost has not become lower for so many epochs (True: 10), and brings
+            back the best epoch's parameters. `gpunet.EarlyStopping` has more to choose.
+        on_epoch : callable, or a list of them, optional
+            Called with an `Epoch` after each epoch; the training ends if one returns True.
         on_progress : callable, optional
             Called about ten times a second with the number of the epoch's examples done. The network's weights are to
             be read and set between epochs only: the compiled engine has its own within one.
+        checkpoint : path, optional
+            A file that the training's state is written to between epochs, whole or not at all, and when the training
+            ends or is interrupted.
+        resume : bool, default False
+            Whether to go on from that file if it exists. With the same data and arguments, the result has the same
+            bits as if the training had never ended, as long as the engine and the number of threads are the same.
+        checkpoint_seconds : float, default 10
+            The least time between two writes.
 
         Returns
         -------
@@ -440,31 +495,45 @@ class Network:
         Raises
         ------
         InputError
-            If the data are not what the network takes.
+            If the data are not what the network takes, or the checkpoint is of another training.
         DeviceError
             If the compiled engine is asked for and can not be used, or the memory does not suffice.
         DivergenceError
             If parameters or cost become NaN or infinite. Then, and after an interrupt, the network keeps the
             parameters of the last whole epoch.
+        FileFormatError
+            If the checkpoint is no whole one.
+        OSError
+            If the checkpoint can not be written.
         """
-        epochs = checks.positive_int(epochs, "epochs")
-        batch_size = checks.positive_int(batch_size, "batch_size")
-        optimizer = optimizers.get(optimizer)
-        checks.one_of(engine, ENGINES, "engine")
-        threads = None if threads is None else checks.positive_int(threads, "threads")
-        if threads is not None and threads > MOST_THREADS:
-            raise InputError(f"threads must be at most {MOST_THREADS}, got {threads}; this machine has fewer cores.")
-        eta = self.default_eta(optimizer) if eta is None else checks.positive_float(eta, "eta")
-        l2 = checks.float_from_zero(l2, "l2")
-        for name, callback in (("on_epoch", on_epoch), ("on_progress", on_progress)):
-            if callback is not None:
-                checks.function(callback, 1, name, "lambda epoch: print(epoch)")
+        options = Options(
+            epochs=epochs,
+            batch_size=batch_size,
+            eta=eta,
+            optimizer=optimizer,
+            l2=l2,
+            l1=l1,
+            weight_decay=weight_decay,
+            dropout=dropout,
+            max_norm=max_norm,
+            clip_value=clip_value,
+            clip_norm=clip_norm,
+            label_smoothing=label_smoothing,
+            engine=engine,
+            threads=threads,
+            early_stopping=early_stopping,
+            on_epoch=on_epoch,
+            on_progress=on_progress,
+            checkpoint=checkpoint,
+            resume=resume,
+            checkpoint_seconds=checkpoint_seconds,
+        )
         with self._on_device("the training"):
             X, Y, task = self._rows(X, y, "X", "y")
             self._note_large_inputs(X)
-            validation = None if validation_data is None else self._validation(validation_data, task)
-            sgd = self._sgd(X, Y, batch_size, eta, optimizer, l2, engine, threads)
-            return self._train(sgd, task, epochs, validation, on_epoch, on_progress)
+            weights = targets.example_weights(self._model.ops, Y, task, class_weight, sample_weight)
+            examples = Examples(X, Y, weights, task)
+            return self._train(examples, options, validation_data, validation_split)
 
     def outputs(self, X: Any) -> npt.NDArray[Any]:
         """Return the output activations for rows X, (m, n_in) -> (m, n_out)."""
@@ -497,15 +566,65 @@ class Network:
 
     def default_eta(self, optimizer: str | Optimizer = "sgd") -> float:
         """Return the learning rate that `fit` takes if none is given."""
-        optimizer = optimizers.get(optimizer)
-        if optimizer.usual_eta is not None:
-            return optimizer.usual_eta
-        if optimizer.states:
+        chosen = optimizers.get(optimizer)
+        if isinstance(chosen, LBFGS):
+            raise InputError("optimizer 'lbfgs' has no learning rate.")
+        if chosen.usual_eta is not None:
+            return chosen.usual_eta
+        if chosen.states:
             return 0.1 * self.default_eta()
         names = {f.name for f in self.activations}
         if names == {"sigmoid"} and self.cost.name == "quadratic":
             return 3.0
         return 0.5 if names <= {"sigmoid", "softmax"} else 0.1
+
+    def find_eta(
+        self,
+        X: Any,
+        y: Any,
+        *,
+        batch_size: int = 10,
+        optimizer: str | Optimizer = "sgd",
+        lowest: float = 1e-5,
+        highest: float = 10.0,
+        steps: int = 200,
+    ) -> EtaSearch:
+        """Look for a learning rate by a short training in which it grows step by step; the network stays as it is.
+
+        Smith, "Cyclical learning rates for training neural networks" (2017), section 3.3.
+
+        Parameters
+        ----------
+        X, y, batch_size, optimizer : as for `fit`
+        lowest, highest : float
+            The learning rates of the first and the last step.
+        steps : int
+
+        Returns
+        -------
+        EtaSearch
+            Its ``eta`` is the suggestion; ``gpunet.plots.learning_rate_finder`` draws it.
+
+        Raises
+        ------
+        InputError
+            If no learning rate made the cost fall.
+        """
+        options = Options(batch_size=batch_size, optimizer=optimizer)
+        if isinstance(options.optimizer, LBFGS):
+            raise InputError("optimizer 'lbfgs' has no learning rate to look for.")
+        lowest, highest = checks.positive_float(lowest, "lowest"), checks.positive_float(highest, "highest")
+        if lowest >= highest:
+            raise InputError(f"lowest must be below highest, got {lowest:g} and {highest:g}.")
+        if checks.positive_int(steps, "steps") < 10:
+            raise InputError(f"steps must be at least 10, got {steps}.")
+        with self._on_device("the search"):
+            X, Y, task = self._rows(X, y, "X", "y")
+            data = Examples(X, Y, None, task).placed(self._model).arrays
+            rng = np.random.default_rng()
+            rng.bit_generator.state = self._rng.bit_generator.state  # what the next `fit` draws stays the same
+            recipe = Recipe(self._model, min(options.batch_size, X.shape[0]), options.optimizer)
+            return eta_finder.search(recipe, data, rng, lowest, highest, steps)
 
     # -- Files -------------------------------------------------------------------------------------------------
 
@@ -521,7 +640,11 @@ class Network:
         InputError
             If it could not be read back: metadata that JSON can not hold, parameters that are not finite.
         """
-        saved = model_file.SavedModel(
+        model_file.write(path, self._saved())
+
+    def _saved(self) -> model_file.SavedModel:
+        """Return what a file keeps of the network; its arrays are copies."""
+        return model_file.SavedModel(
             sizes=self.sizes,
             activations=[activation_functions.to_json(f) for f in self.activations],
             cost=self.cost.name,
@@ -529,10 +652,9 @@ class Network:
             input_scale=self.input_scale,
             task=self.task,
             metadata=self.metadata,
-            weights=list(self.weights),
-            biases=list(self.biases),
+            weights=[w.copy() for w in self.weights],
+            biases=[b.copy() for b in self.biases],
         )
-        model_file.write(path, saved)
 
     @classmethod
     def load(
@@ -619,34 +741,54 @@ class Network:
         n_out, output = self.sizes[-1], self.activations[-1]
         return X, *targets.targets(self._model.ops, y, len(y), n_out, self.dtype, output, f"the y of {what}")
 
-    def _placed(self, X: Any, Y: Any) -> tuple[Any, Any]:
-        """Return both on the device, or both in the host's memory if the device does not hold them."""
-        ops, dtype = self._model.ops, self.dtype
-        if not ops.is_native(X) and not ops.holds(
-            arrays.nbytes_on_device(X, dtype) + arrays.nbytes_on_device(Y, dtype)
-        ):
-            return X, np.asarray(ops.to_numpy(Y))
-        return arrays.to_device(ops, X, dtype), arrays.to_device(ops, Y, dtype)
-
     def _train(
         self,
-        sgd: MiniBatchSGD,
-        task: str,
-        epochs: int,
-        validation: loop.Validation | None,
-        on_epoch: Callable[[Epoch], object] | None,
-        on_progress: Progress | None,
+        examples: Examples,
+        options: Options,
+        validation_data: tuple[Any, Any] | None = None,
+        validation_split: float = 0.0,
     ) -> History:
-        """Run the epochs; where not one is kept, task and history stay as they were."""
-        before = self.task, self.history
-        recipe = sgd.recipe
-        history = History(self.device, self.backend, sgd.engine, recipe.optimizer.name, recipe.eta, recipe.batch_size)
-        self.task, self.history = task, history
+        """Train; where not one epoch is kept, task and history stay as they were."""
+        split = checks.float_from_zero(validation_split, "validation_split")
+        is_lbfgs = isinstance(options.optimizer, LBFGS)
+        options = options.for_network(1.0 if is_lbfgs else self.default_eta(options.optimizer))
+        options.dropout_by_layer(self.num_layers)  # an error is better known before the data are split
+        if split and validation_data is not None:
+            raise InputError("pass validation_data or validation_split, not both.")
+        if options.needs_validation and not split and validation_data is None:
+            raise InputError(
+                f"{' and '.join(options.needs_validation)} needs validation data: pass validation_data=(X, y) or "
+                "validation_split=0.1, or let it monitor 'cost'."
+            )
+        facts = {
+            "sizes": self.sizes,
+            "activations": [activation_functions.to_json(f) for f in self.activations],
+            "cost": self.cost.name,
+            "dtype": self.dtype,
+            "input_scale": self.input_scale,
+            "validation_split": split,
+        }
+        before, rng_before = (self.task, self.history), self._rng.bit_generator.state
+        started_with = None if is_lbfgs else options.eta.start
+        history = History(self.device, self.backend, "", options.optimizer.name, started_with, options.batch_size)
         try:
-            loop.run(sgd, epochs, history, validation, on_epoch, on_progress)
+            fitting = Fitting(self._model, self._rng, options, self._saved, facts)
+            validation = None
+            if validation_data is not None:
+                validation = self._validation(validation_data, examples.task)
+            elif split:
+                examples, held_out = fitting.hold_out(examples, split)
+                validation = self._as_validation(held_out)
+            n = examples.X.shape[0]
+            if not is_lbfgs:
+                self._note_large_batch(options.batch_size, n)
+            history.batch_size = n if is_lbfgs else min(options.batch_size, n)
+            self.task, self.history = examples.task, history
+            fitting.run(examples, validation, history)
         finally:
             if not history.epochs:
                 self.task, self.history = before
+                self._rng.bit_generator.state = rng_before
         return history
 
     def _task_of_score(self, y: Any, task: str) -> str:
@@ -663,8 +805,11 @@ class Network:
         X, Y, task = self._rows(X, y, "validation_data[0]", "validation_data[1]")
         if trained_for == "classification" and task == "regression":
             raise InputError("validation_data[1] must be labels or one-hot rows, as y is.")
-        X, Y = self._placed(X, Y)
-        return loop.Validation(X, np.array(self._model.ops.to_numpy(Y)), trained_for)
+        return self._as_validation(Examples(X, Y, None, trained_for))
+
+    def _as_validation(self, examples: Examples) -> loop.Validation:
+        placed = Examples(examples.X, examples.Y, None, examples.task).placed(self._model)
+        return loop.Validation(placed.X, np.array(self._model.ops.to_numpy(placed.Y)), placed.task)
 
     def _note_large_inputs(self, X: Array) -> None:
         xp = np if isinstance(X, np.ndarray) else self._model.ops.xp
@@ -676,27 +821,14 @@ class Network:
                 stacklevel=3,
             )
 
-    def _sgd(
-        self,
-        X: Any,
-        Y: Any,
-        batch_size: int,
-        eta: float,
-        optimizer: str | Optimizer = "sgd",
-        l2: float = 0.0,
-        engine: str = "auto",
-        threads: int | None = None,
-    ) -> MiniBatchSGD:
-        optimizer = optimizers.get(optimizer)
-        n = X.shape[0]
+    @staticmethod
+    def _note_large_batch(batch_size: int, n: int) -> None:
         if batch_size > n:
             warnings.warn(
                 f"a mini-batch of {batch_size} is larger than the {n} examples: every epoch is one step on all "
                 "of them.",
-                stacklevel=3,
+                stacklevel=4,
             )
-        X, Y = self._placed(X, Y)
-        return MiniBatchSGD(self._model, X, Y, min(batch_size, n), eta, self._rng, optimizer, l2, engine, threads)
 
     def _pass(self, x: Any, y: Any, keep_z: bool = False) -> Workspace:
         """Run (25), BP1 and BP2 over the columns x and y."""

@@ -1,17 +1,18 @@
 """Optimizers: from the gradient of a mini-batch to the step that the parameters take.
 
-Plain SGD needs nothing here: BP3 and BP4 accumulate straight into the parameters. Every other optimizer is one pass
+Plain SGD seldom needs this: BP3 and BP4 accumulate straight into the parameters. Every other optimizer is one pass
 over all parameters at once, which lie in one flat buffer. Its formula is written once, against an Array API namespace
 `xp`; `update_into` is the same for namespaces whose functions take `out=`, and `cuda` the same as CUDA C++.
 
-In the formulas w is a parameter, g its gradient (the mini-batch's mean, with the penalty of L2), v what the optimizer
-remembers of it from step to step, and c what is the same for all parameters, which may change from step to step.
+In the formulas w is a parameter, g its gradient (the mini-batch's mean, with the penalties of L1 and L2), v what the
+optimizer remembers of it from step to step, and c what is the same for all parameters, which may change from step to
+step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,22 @@ Array = Any
 Namespace = Any
 
 
+class Penalty(NamedTuple):
+    """What pulls the weights, not the biases, towards 0 at each step.
+
+    Attributes
+    ----------
+    l2, l1 : float
+        l2 * w + l1 * sign(w) is added to the gradient.
+    decay : float
+        The share of w that is taken from it before the step, whatever the optimizer then makes of the gradient.
+    """
+
+    l2: float = 0.0
+    l1: float = 0.0
+    decay: float = 0.0
+
+
 class Optimizer:
     """What the optimizers have in common; choose one by its name or make one of its classes."""
 
@@ -31,6 +48,8 @@ class Optimizer:
     states: int
     #: The learning rate that is usual where each parameter's step is scaled; None: it depends on the network.
     usual_eta: float | None = None
+    #: The weight decay that is usual with it.
+    usual_weight_decay: float = 0.0
     #: CUDA C++ statements that change ``w``, ``v0`` and ``v1``, given ``g`` and ``c[0]``, ``c[1]``, ...
     cuda: str
 
@@ -59,6 +78,17 @@ class SGD(Optimizer):
 
     name = "sgd"
     states = 0
+    cuda = "w -= c[0] * g;"
+
+    def coefficients(self, eta: float, step: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        return np.full((len(step), 1), eta)
+
+    def update(self, w: Array, g: Array, v: Sequence[Array], c: Array, xp: Namespace) -> tuple[Array, ...]:
+        return (w - c[0] * g,)
+
+    def update_into(self, w: Array, g: Array, v: Sequence[Array], c: Array, scratch: Array, xp: Namespace) -> None:
+        xp.multiply(g, c[0], out=g)
+        xp.subtract(w, g, out=w)
 
 
 class Momentum(Optimizer):
@@ -155,6 +185,16 @@ class Adam(Optimizer):
         xp.subtract(w, scratch, out=w)
 
 
+class AdamW(Adam):
+    """Adam with decoupled weight decay: Loshchilov and Hutter, "Decoupled weight decay regularization" (2019).
+
+    It is Adam; what differs is that `fit` then takes a weight decay of 0.01 where none is given.
+    """
+
+    name = "adamw"
+    usual_weight_decay = 0.01
+
+
 class RMSProp(Optimizer):
     """RMSProp: each parameter's step is divided by the root of the average of its g^2.
 
@@ -242,21 +282,51 @@ def _share(value: Any, what: str) -> float:
     return share
 
 
+class LBFGS:
+    """L-BFGS: quasi-Newton steps from gradients of all examples at once, as `scipy.optimize` takes them.
+
+    Byrd, Lu, Nocedal and Zhu, "A limited memory algorithm for bound constrained optimization" (1995). It has no
+    learning rate and no mini-batches; an epoch is one of its iterations.
+
+    Parameters
+    ----------
+    memory : int
+        How many past steps the picture of the curvature is made of.
+    tolerance : float
+        It ends where no entry of the gradient is larger, or where the cost gets lower by less than this share.
+    """
+
+    name = "lbfgs"
+
+    def __init__(self, memory: int = 10, tolerance: float = 1e-9) -> None:
+        self.memory = checks.positive_int(memory, "memory")
+        self.tolerance = checks.float_from_zero(tolerance, "tolerance")
+
+    def settings(self) -> dict[str, float | bool]:
+        """Return its constants by their names."""
+        return {"memory": self.memory, "tolerance": self.tolerance}
+
+    def __repr__(self) -> str:
+        return f"LBFGS(memory={self.memory}, tolerance={self.tolerance})"
+
+
+#: Those that take a step on each mini-batch.
 BUILT_IN: dict[str, Optimizer] = {
     optimizer.name: optimizer
-    for optimizer in (SGD(), Momentum(), Momentum(nesterov=True), Adam(), RMSProp(), Adagrad())
+    for optimizer in (SGD(), Momentum(), Momentum(nesterov=True), Adam(), AdamW(), RMSProp(), Adagrad())
 }
+#: All names that a training can be given.
+NAMES = (*BUILT_IN, LBFGS.name)
 
 
-def get(optimizer: str | Optimizer | Any) -> Optimizer:
+def get(optimizer: str | Optimizer | LBFGS | Any) -> Optimizer | LBFGS:
     """Return the optimizer of that name, or the one given, which must be one of this module's."""
-    known = {type(o) for o in BUILT_IN.values()}
+    known = {LBFGS, *(type(o) for o in BUILT_IN.values())}
     if type(optimizer) in known:
         return cast(Optimizer, optimizer)
     if optimizer in known:
-        raise InputError(f"optimizer must be an object, got the class: pass {optimizer.__name__}().")
-    if isinstance(optimizer, Optimizer):
-        raise InputError(
-            f"optimizers of one's own are not supported, got {optimizer!r}; known: {', '.join(BUILT_IN)}."
-        )
-    return BUILT_IN[checks.one_of(optimizer, BUILT_IN, "optimizer")]
+        raise InputError(f"optimizer must be an object, got the class: pass {cast(type, optimizer).__name__}().")
+    if isinstance(optimizer, Optimizer | LBFGS):
+        raise InputError(f"optimizers of one's own are not supported, got {optimizer!r}; known: {', '.join(NAMES)}.")
+    name = checks.one_of(optimizer, NAMES, "optimizer")
+    return LBFGS() if name == LBFGS.name else BUILT_IN[name]

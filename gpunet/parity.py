@@ -400,17 +400,17 @@ def trajectory(ops: Backend, task: Task, dtype: str, compiled: bool = False) -> 
             ops.copy(ops.asarray(b_0, dtype), out=b)
             ops.copy(ops.asarray(w_0, dtype), out=w)
         X = ops.asarray(task.X, None if task.X.dtype == np.uint8 else dtype)
-        Y = ops.asarray(task.Y, dtype)
+        data, rng = (X, ops.asarray(task.Y, dtype)), np.random.default_rng(_SEED)
         for batch in task.batches:
-            with steps.epoch():
-                steps.take(X, Y, ops.asarray(batch), threads=1)
+            with steps.epoch(rng):
+                steps.take(data, ops.asarray(batch), task.eta, threads=1)
             yield [np.array(ops.to_numpy(v)) for pair in pairs for v in pair]
 
 
 def _recipe(ops: Backend, task: Task, dtype: str) -> Recipe:
-    functions, optimizer = [ACTIVATIONS[name] for name in task.activations], optimizers.get(task.optimizer)
+    functions, optimizer = [ACTIVATIONS[name] for name in task.activations], optimizers.BUILT_IN[task.optimizer]
     model = Model(ops, task.sizes, functions, COSTS[task.cost], dtype, task.input_scale)
-    return Recipe(model, len(task.batches[0]), task.eta, optimizer, task.l2 / len(task.X))
+    return Recipe(model, len(task.batches[0]), optimizer, l2=task.l2 / len(task.X))
 
 
 def _compiles(ops: Backend, task: Task, dtype: str) -> bool:

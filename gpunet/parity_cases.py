@@ -16,6 +16,7 @@ from gpunet import parity_reference as reference
 from gpunet.activations import Activation
 from gpunet.backends import Array, Backend
 from gpunet.costs import Cost
+from gpunet.optimizers import Penalty
 from gpunet.parity_reference import Bounded
 
 Values = npt.NDArray[Any]
@@ -98,8 +99,15 @@ LAYER_FACTORS = {
     "new biases": (0.7, 0.0, -2.0),
     "new weights": (0.7, -2.0, 0.0),
 }
-#: The learning rate and the penalty of an optimizer's step.
-ETA, PENALTY = 0.1, 0.3
+#: The learning rate and the penalties of an optimizer's step.
+ETA, PENALTY = 0.1, Penalty(l2=0.3, l1=0.05, decay=0.02)
+#: The largest entry and norm that are left of a gradient.
+CLIPPED: dict[str, tuple[float | None, float | None]] = {
+    "values": (0.8, None),
+    "norm": (None, 0.9),
+    "both": (0.8, 0.9),
+    "neither is reached": (1e6, 1e6),
+}
 #: Entries of which one is the largest, of which several are, and among which there are NaN.
 ENTRIES = ("distinct", "equal", "NaN")
 #: Whether the rows are bytes, and the factor.
@@ -432,7 +440,7 @@ def _layer_gradient(draw: Draw, name: str, j: int, k: int, m: int) -> Case:
 
 
 def _update(draw: Draw, name: str, p: int, n_weights: int) -> Case:
-    optimizer = optimizers.get(name)
+    optimizer = optimizers.BUILT_IN[name]
     w = draw.normal(p)
     # Some gradients are as small as the epsilons below the fraction lines.
     sizes = np.where(draw.rng.random(p) < 1 / 4, 10 ** draw.rng.uniform(-10, 0, p), 1.0)
@@ -449,7 +457,7 @@ def _update(draw: Draw, name: str, p: int, n_weights: int) -> Case:
         return {"w": device_w, **{f"v{i}": states[i, ...] for i in range(optimizer.states)}}
 
     def expected() -> dict[str, Bounded]:
-        new, v = reference.updated(name, ETA, w, gradients, PENALTY, n_weights)
+        new, v = reference.updated(name, ETA, w, gradients, *PENALTY, n_weights)
         return {"w": new, **{f"v{i}": state for i, state in enumerate(v)}}
 
     return Case("update", name, (p, n_weights), draw.dtype, run, expected)
@@ -477,6 +485,66 @@ def _count_right(draw: Draw, name: str, n: int, m: int) -> Case:
     return Case("count_right", name, (n, m), draw.dtype, run, expected)
 
 
+def _hadamard(draw: Draw, name: str, n: int, m: int) -> Case:
+    x, y = draw.normal(n, m), draw.normal(n, m)
+
+    def run(on: Caller) -> dict[str, Array]:
+        if name == "in place":
+            out = on.output_columns(x)
+            return {"out": on.ops.hadamard(out, on.columns(y), out=out)}
+        return {"out": on.ops.hadamard(on.columns(x), on.columns(y), out=on.blank_columns(n, m))}
+
+    def expected() -> dict[str, Bounded]:
+        return {"out": reference.exact(x, draw.dtype) * reference.exact(y, draw.dtype)}
+
+    return Case("hadamard", name, (n, m), draw.dtype, run, expected)
+
+
+def _weigh(draw: Draw, name: str, n: int, m: int) -> Case:
+    a, y, delta = (draw.normal(n, m) for _ in range(3))
+    weights = np.abs(draw.normal(1, m)) if name == "weights" else np.zeros((1, m), dtype=draw.dtype)
+    before = np.linspace(1, 2, 1)
+
+    def run(on: Caller) -> dict[str, Array]:
+        out, total = on.output_columns(delta), on.output(before)
+        on.ops.weigh(costs.BUILT_IN["quadratic"], on.columns(a), on.columns(y), on.columns(weights), out, total)
+        return {"delta": out, "total": total}
+
+    def expected() -> dict[str, Bounded]:
+        x, t, s = (reference.exact(v, draw.dtype) for v in (a, y, weights))
+        each = ((x - t) * (x - t)).sum(axis=0) * 0.5
+        total = (each * s[0]).sum(keepdims=True) + 1.0
+        return {"delta": reference.weighed(delta, weights), "total": total}
+
+    return Case("weigh", name, (n, m), draw.dtype, run, expected)
+
+
+def _clip(draw: Draw, name: str, p: int) -> Case:
+    nabla = draw.normal(p)
+    most_value, most_norm = CLIPPED[name]
+
+    def run(on: Caller) -> dict[str, Array]:
+        return {"nabla": on.ops.clip(on.output(nabla), most_value, most_norm)}
+
+    return Case(
+        "clip", name, (p,), draw.dtype, run, lambda: {"nabla": reference.clipped(nabla, most_value, most_norm)}
+    )
+
+
+def _limit_norms(draw: Draw, name: str, n: int, m: int) -> Case:
+    # Rows far from the limit, so that no rounding decides on which side of it they are.
+    w = draw.normal(n, m)
+    w *= np.where(np.arange(n) % 2, 3.0, 0.25)[:, None].astype(draw.dtype) / np.maximum(
+        np.linalg.norm(w, axis=1, keepdims=True), 0.1
+    ).astype(draw.dtype)
+    most = 0.7 if name == "some" else 100.0
+
+    def run(on: Caller) -> dict[str, Array]:
+        return {"w": on.ops.limit_norms(on.output(w), most)}
+
+    return Case("limit_norms", name, (n, m), draw.dtype, run, lambda: {"w": reference.limited(w, most)})
+
+
 _CASES: dict[str, Callable[..., Case]] = {
     "matmul": _matmul,
     "activate": _activate,
@@ -491,6 +559,10 @@ _CASES: dict[str, Callable[..., Case]] = {
     "layer_gradient": _layer_gradient,
     "update": _update,
     "count_right": _count_right,
+    "hadamard": _hadamard,
+    "weigh": _weigh,
+    "clip": _clip,
+    "limit_norms": _limit_norms,
 }
 
 #: By verb, the shapes and what they are tried with.
@@ -510,6 +582,10 @@ SMALL: Inputs = {
     "layer_gradient": list(product(LAYERS, LAYER_FACTORS)),
     "update": list(product(UPDATES, reference.OPTIMIZERS)),
     "count_right": list(product(ELEMENTWISE, ENTRIES)),
+    "hadamard": list(product(ELEMENTWISE, ("in place", "out of place"))),
+    "weigh": list(product(ELEMENTWISE, ("weights", "none counts"))),
+    "clip": list(product([(p,) for p, _ in UPDATES], CLIPPED)),
+    "limit_norms": list(product(ELEMENTWISE, ("some", "none"))),
 }
 
 # A grid has at most 4096 blocks, which take 1024 elements, 256 parameters or 8 columns each, or 1024 blocks where a
@@ -532,4 +608,8 @@ LARGE: Inputs = {
     "layer_gradient": list(product(LARGE_LAYERS, ("step with L2", "new weights"))),
     "update": [((1_100_003, 1_000_001), "momentum"), ((1_100_003, 1_000_001), "adam")],
     "count_right": [((10, 32801), "distinct"), ((10, 32801), "NaN")],
+    "hadamard": [(_ELEMENTS, "in place")],
+    "weigh": [(_COLUMNS, "weights")],
+    "clip": [((1_100_003,), "both")],
+    "limit_norms": [(_ELEMENTS, "some")],
 }

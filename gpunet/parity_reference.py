@@ -324,7 +324,7 @@ def layer_backward(activation: str, w: Values, delta: Values, z: Values, a: Valu
 # -- Optimizers ------------------------------------------------------------------------------------------------
 
 #: So many numbers each remembers of a parameter.
-STATES = {"momentum": 1, "nesterov": 1, "adam": 2, "rmsprop": 1, "adagrad": 1}
+STATES = {"sgd": 0, "momentum": 1, "nesterov": 1, "adam": 2, "adamw": 2, "rmsprop": 1, "adagrad": 1}
 
 Stepped = tuple[Any, list[Any]]
 
@@ -345,6 +345,10 @@ def constants(eta: float, t: int, number: Callable[[float], Any], sqrt: Callable
         "epsilon": number(1e-8),
         "epsilon of Adagrad": number(1e-10),
     }
+
+
+def _sgd(w: Any, g: Any, v: list[Any], c: dict[str, Any], sqrt: Callable[[Any], Any]) -> Stepped:
+    return w - g * c["eta"], []
 
 
 def _momentum(w: Any, g: Any, v: list[Any], c: dict[str, Any], sqrt: Callable[[Any], Any]) -> Stepped:
@@ -377,33 +381,45 @@ def _adagrad(w: Any, g: Any, v: list[Any], c: dict[str, Any], sqrt: Callable[[An
 #: One step by name: the new w and v from w, the gradient g, v and the constants. In gpunet's forms: Adam's average by
 #: a difference, its corrections in two factors, epsilon outside the roots.
 OPTIMIZERS: dict[str, Callable[..., Stepped]] = {
+    "sgd": _sgd,
     "momentum": _momentum,
     "nesterov": _nesterov,
     "adam": _adam,
+    "adamw": _adam,
     "rmsprop": _rmsprop,
     "adagrad": _adagrad,
 }
 
 
 def updated(
-    optimizer: str, eta: float, w: Values, gradients: Sequence[Values], penalty: float, n_weights: int
+    optimizer: str,
+    eta: float,
+    w: Values,
+    gradients: Sequence[Values],
+    l2: float,
+    l1: float,
+    decay: float,
+    n_weights: int,
 ) -> tuple[Bounded, list[Bounded]]:
     """Return w and v after a step for each of the gradients, v being 0 at first.
 
-    The constants are computed in float64 on the host, whatever the dtype is that they are then rounded to.
+    For the first n_weights, l2 w + l1 sign(w) is added to the gradient, and the share `decay` taken from w. The
+    constants are computed in float64 on the host, whatever the dtype is that they are then rounded to.
     """
     dtype = w.dtype
-    penalties = np.where(np.arange(len(w)) < n_weights, penalty, 0.0)
-    factor = exact(penalties, dtype)
+    is_weight = np.arange(len(w)) < n_weights
+    factor, size_of_l1, share = (exact(np.where(is_weight, x, 0.0), dtype) for x in (l2, l1, decay))
     now, v = exact(w, dtype), [exact(np.zeros_like(w), dtype) for _ in range(STATES[optimizer])]
     for t, gradient in enumerate(gradients, start=1):
         on_host = constants(eta, t, lambda x: exact(np.array(x), "float64"), Bounded.sqrt)
         c = {name: _brought_to(dtype, x) for name, x in on_host.items()}
         g = exact(gradient, dtype)
-        penalised = g + now * factor
+        penalised = g + (now * factor + size_of_l1 * np.sign(now.value))
         # Where there is no penalty nothing is added, and nothing rounded.
-        error = np.where(penalties > 0, penalised.error, g.error)
-        now, v = OPTIMIZERS[optimizer](now, Bounded(penalised.value, error, g.u), v, c, Bounded.sqrt)
+        g = Bounded(penalised.value, np.where(is_weight, penalised.error, g.error), g.u)
+        decayed = now - now * share
+        now = Bounded(decayed.value, np.where(is_weight, decayed.error, now.error), now.u)
+        now, v = OPTIMIZERS[optimizer](now, g, v, c, Bounded.sqrt)
     return now, v
 
 
@@ -411,6 +427,41 @@ def _brought_to(dtype: Any, x: Bounded) -> Bounded:
     """Return a number of the host's as `dtype` holds it."""
     u = unit_roundoff(dtype)
     return Bounded(x.value.astype(wider(dtype)), x.error + (u * size(x.value) if u > x.u else 0.0), u)
+
+
+# -- What a training may do to a gradient besides ---------------------------------------------------------------
+
+
+def clipped(nabla: Values, most_value: float | None, most_norm: float | None) -> Bounded:
+    """Return a gradient whose entries, and then whose norm, are limited."""
+    g = exact(nabla, nabla.dtype)
+    if most_value is not None:
+        most = np.asarray(most_value).astype(g.value.dtype)
+        u = np.where(np.abs(g.value) > most, g.u * size(most), 0.0)  # the limit is rounded to the dtype
+        g = Bounded(np.clip(g.value, -most, most), u, g.u)
+    if most_norm is not None:
+        factor = exact(np.asarray(most_norm, dtype=np.longdouble), nabla.dtype) / ((g * g).sum().sqrt() + 1e-6)
+        if float(factor.value) < 1:
+            g = g * factor
+    return g
+
+
+def limited(w: Values, most: float) -> Bounded:
+    """Return rows that are longer than `most` at that length, and the others as they are."""
+    x = exact(w, w.dtype)
+    norms = (x * x).sum(axis=1, keepdims=True).sqrt()
+    is_long = norms.value > most
+    shrunk = x * (exact(np.asarray(most, dtype=np.longdouble), w.dtype) / norms.at_least(most))
+    return Bounded(np.where(is_long, shrunk.value, x.value), np.where(is_long, shrunk.error, x.error), x.u)
+
+
+def weighed(delta: Values, weights: Values) -> Bounded:
+    """Return each column of delta times m times its weight over the sum of all weights, (1, m); 0 if that is 0."""
+    d, s = exact(delta, delta.dtype), exact(weights, delta.dtype)
+    whole = s.sum()
+    if not whole.value > 0:
+        return d * 0.0
+    return d * (s * (float(delta.shape[1]) / whole))
 
 
 # -- Counting --------------------------------------------------------------------------------------------------

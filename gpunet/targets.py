@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import numbers
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,58 @@ def targets(
     if isinstance(output, Softmax):
         _check_sums(ops, y, what)
     return y, _task(ops, y, n_out, output)
+
+
+def example_weights(
+    ops: Backend, Y: Any, task: str, class_weight: Any, sample_weight: Any
+) -> npt.NDArray[np.float64] | None:
+    """Return how much the cost of each example counts, (m, 1), or None if all count alike.
+
+    Y are the targets, (m, n_out). A class's weight is multiplied with its examples' own.
+    """
+    if class_weight is None and sample_weight is None:
+        return None
+    m = int(Y.shape[0])
+    weights = np.ones(m)
+    if sample_weight is not None:
+        given = checks.real_array(sample_weight, "sample_weight")
+        if given.shape != (m,):
+            raise InputError(f"sample_weight must have shape ({m},), one for each example, got {given.shape}.")
+        weights *= given
+        bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        if bad.size:
+            raise InputError(
+                f"sample_weight[{bad[0]}] is {given[bad[0]]}; weights must be finite numbers of at least 0."
+            )
+        if not weights.any():
+            raise InputError("sample_weight is 0 for every example; some must count.")
+    if class_weight is not None:
+        weights *= _by_class(np.asarray(ops.to_numpy(Y) if ops.is_native(Y) else Y), task, class_weight)
+    return weights[:, None]
+
+
+def _by_class(Y: npt.NDArray[Any], task: str, class_weight: Any) -> npt.NDArray[np.float64]:
+    """Return each example's class weight, (m,)."""
+    if task != "classification":
+        raise InputError("class_weight is for classes, and these targets are numbers to predict; use sample_weight.")
+    classes = (Y[:, 0] > 0.5).astype(np.int64) if Y.shape[1] == 1 else Y.argmax(axis=1)
+    n_classes = max(2, Y.shape[1])
+    counts = np.bincount(classes, minlength=n_classes)
+    if class_weight == "balanced":
+        by_class = len(classes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+        return np.asarray(by_class[classes])
+    if not isinstance(class_weight, Mapping):
+        raise InputError(
+            f"class_weight must be 'balanced' or a dict such as {{0: 1.0, 1: 5.0}}, got {class_weight!r:.60}."
+        )
+    weights = np.ones(n_classes)
+    for label, weight in class_weight.items():
+        if isinstance(label, bool) or not isinstance(label, numbers.Integral) or not 0 <= int(label) < n_classes:
+            raise InputError(
+                f"class_weight has the class {label!r:.40}; the network's classes are 0 to {n_classes - 1}."
+            )
+        weights[int(label)] = checks.positive_float(weight, f"class_weight[{label}]")
+    return np.asarray(weights[classes])
 
 
 def _check_sums(ops: Backend, y: Any, what: str) -> None:

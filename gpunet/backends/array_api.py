@@ -12,7 +12,7 @@ from gpunet.activations import Activation
 from gpunet.backends.base import Array, Backend
 from gpunet.costs import Cost
 from gpunet.errors import DeviceError, InputError
-from gpunet.optimizers import Optimizer
+from gpunet.optimizers import Optimizer, Penalty
 
 
 class ArrayAPIBackend(Backend):
@@ -129,14 +129,46 @@ class ArrayAPIBackend(Backend):
         return out
 
     def update(
-        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
+        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: Penalty, n_weights: int
     ) -> Array:
-        if penalty:
-            nabla[:n_weights] += penalty * w[:n_weights]
+        weights, xp = w[:n_weights], self.xp
+        if penalty.l2 or penalty.l1:
+            nabla[:n_weights] += penalty.l2 * weights + penalty.l1 * xp.sign(weights)
+        if penalty.decay:
+            w[:n_weights] = weights - penalty.decay * weights
         rows = [states[i, :] for i in range(optimizer.states)]
         w[...], *new = optimizer.update(w, nabla, rows, c, self.xp)
         for row, value in zip(rows, new, strict=True):
             row[...] = value
+        return w
+
+    def hadamard(self, x: Array, y: Array, out: Array) -> Array:
+        out[...] = x * y
+        return out
+
+    def weigh(
+        self, cost: Cost, a: Array, y: Array, weights: Array, delta: Array, total: Array | None = None
+    ) -> Array:
+        xp = self.xp
+        if total is not None:
+            total[:1] += xp.sum(cost.value(a, y, xp) * weights[0, :], dtype=total.dtype)
+        whole = xp.sum(weights)
+        delta *= weights * (delta.shape[1] / xp.where(whole > 0, whole, xp.ones_like(whole)))
+        return delta
+
+    def clip(self, nabla: Array, most_value: float | None, most_norm: float | None) -> Array:
+        xp = self.xp
+        if most_value is not None:
+            nabla[...] = xp.clip(nabla, -most_value, most_value)
+        if most_norm is not None:
+            factor = most_norm / (xp.sqrt(xp.sum(nabla * nabla)) + 1e-6)
+            nabla *= xp.where(factor < 1, factor, xp.ones_like(factor))
+        return nabla
+
+    def limit_norms(self, w: Array, most: float) -> Array:
+        xp = self.xp
+        norms = xp.sqrt(xp.sum(w * w, axis=1, keepdims=True))
+        w *= xp.where(norms > most, most / xp.where(norms > most, norms, xp.ones_like(norms)), xp.ones_like(norms))
         return w
 
     def count_right(self, a: Array, classes: Array, total: Array) -> Array:

@@ -20,7 +20,7 @@ from gpunet.activations import Activation
 from gpunet.backends.compiled import CompiledEngine
 from gpunet.costs import Cost
 from gpunet.errors import DeviceError
-from gpunet.optimizers import Optimizer
+from gpunet.optimizers import Optimizer, Penalty
 
 #: An array of the backend's own library.
 Array = Any
@@ -132,13 +132,38 @@ class Backend(ABC):
 
     @abstractmethod
     def update(
-        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
+        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: Penalty, n_weights: int
     ) -> Array:
         """Let `optimizer` change the parameters w, (p,), and its `states`, (k, p), in place; nabla may change too.
 
-        The gradient is nabla, (p,), plus penalty * w for the first `n_weights` parameters. `c` is an array of the
+        The gradient is nabla, (p,); the penalty is for the first `n_weights` parameters. `c` is an array of the
         optimizer's coefficients in w's dtype.
         """
+
+    @abstractmethod
+    def hadamard(self, x: Array, y: Array, out: Array) -> Array:
+        """Out = x * y, entry by entry; `out` may be x."""
+
+    @abstractmethod
+    def weigh(
+        self, cost: Cost, a: Array, y: Array, weights: Array, delta: Array, total: Array | None = None
+    ) -> Array:
+        """Multiply each column of delta, (n, m), with the example's share: m times its weight over the sum of all.
+
+        weights are (1, m). With `total` (see `new_total`), the sum of weight * cost is added to it. Where all weights
+        are 0, so are the shares.
+        """
+
+    @abstractmethod
+    def clip(self, nabla: Array, most_value: float | None, most_norm: float | None) -> Array:
+        """Limit a gradient, (p,), in place: each entry to +-most_value, then its Euclidean norm to most_norm.
+
+        As PyTorch's `clip_grad_norm_`, the factor is most_norm / (norm + 1e-6) where that is below 1.
+        """
+
+    @abstractmethod
+    def limit_norms(self, w: Array, most: float) -> Array:
+        """Shrink, in place, each row of w, (n_l, n_{l-1}), whose Euclidean norm is above `most` to that norm."""
 
     @abstractmethod
     def count_right(self, a: Array, classes: Array, total: Array) -> Array:

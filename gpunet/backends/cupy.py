@@ -28,7 +28,7 @@ from gpunet.backends.in_place import InPlaceBackend
 from gpunet.costs import Cost, LogLikelihood
 from gpunet.errors import DeviceError, InputError
 from gpunet.kernels import cuda_source
-from gpunet.optimizers import Optimizer
+from gpunet.optimizers import Optimizer, Penalty
 
 logger = logging.getLogger("gpunet")
 
@@ -183,12 +183,32 @@ class CuPyBackend(InPlaceBackend):
         return out
 
     def update(
-        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
+        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: Penalty, n_weights: int
     ) -> Array:
         kernel = self._kernels.get("update", w.dtype, Variant(optimizer=optimizer))
-        numbers = w.dtype.type(penalty), np.int64(n_weights), np.int64(w.size)
+        numbers = *map(w.dtype.type, penalty), np.int64(n_weights), np.int64(w.size)
         launch_singly(kernel, w.size, (w, nabla, states, c, *numbers))
         return w
+
+    # What follows has no kernel of its own.
+
+    def hadamard(self, x: Array, y: Array, out: Array) -> Array:
+        self._not_replayable("the masks of dropout come from the host")
+        return super().hadamard(x, y, out)
+
+    def weigh(
+        self, cost: Cost, a: Array, y: Array, weights: Array, delta: Array, total: Array | None = None
+    ) -> Array:
+        self._not_replayable("weights of examples have no kernel")
+        return super().weigh(cost, a, y, weights, delta, total)
+
+    def clip(self, nabla: Array, most_value: float | None, most_norm: float | None) -> Array:
+        self._not_replayable("clipping has no kernel")
+        return super().clip(nabla, most_value, most_norm)
+
+    def limit_norms(self, w: Array, most: float) -> Array:
+        self._not_replayable("a limit of norms has no kernel")
+        return super().limit_norms(w, most)
 
     def count_right(self, a: Array, classes: Array, total: Array) -> Array:
         if not self._are_columns(a):

@@ -10,7 +10,7 @@ from gpunet.activations import Activation
 from gpunet.backends.array_api import ArrayAPIBackend
 from gpunet.backends.base import Array
 from gpunet.costs import Cost
-from gpunet.optimizers import Optimizer
+from gpunet.optimizers import Optimizer, Penalty
 
 #: So many parameters are updated at a time.
 _PIECE = 2**13
@@ -93,19 +93,49 @@ class InPlaceBackend(ArrayAPIBackend):
         return out
 
     def update(
-        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: float, n_weights: int
+        self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: Penalty, n_weights: int
     ) -> Array:
         scratch = self._scratch(w[:_PIECE], w.dtype)
         for start in range(0, w.size, _PIECE):  # small enough for all of a piece to stay in the cache
             part = slice(start, min(start + _PIECE, w.size))
             piece, g = w[part], nabla[part]
             room = scratch[: piece.size]
-            if penalty and start < n_weights:
+            if start < n_weights:
                 penalised = slice(0, min(n_weights - start, piece.size))
-                self.xp.multiply(piece[penalised], penalty, out=room[penalised])
-                self.xp.add(g[penalised], room[penalised], out=g[penalised])
+                self._penalise(piece[penalised], g[penalised], room[penalised], penalty)
             optimizer.update_into(piece, g, [row[part] for row in states], c, room, self.xp)
         return w
+
+    def _penalise(self, w: Array, g: Array, room: Array, penalty: Penalty) -> None:
+        xp = self.xp
+        if penalty.l2:
+            xp.multiply(w, penalty.l2, out=room)
+            xp.add(g, room, out=g)
+        if penalty.l1:
+            xp.sign(w, out=room)
+            xp.multiply(room, penalty.l1, out=room)
+            xp.add(g, room, out=g)
+        if penalty.decay:
+            xp.multiply(w, penalty.decay, out=room)
+            xp.subtract(w, room, out=w)
+
+    def hadamard(self, x: Array, y: Array, out: Array) -> Array:
+        return self.xp.multiply(x, y, out=out)
+
+    def clip(self, nabla: Array, most_value: float | None, most_norm: float | None) -> Array:
+        xp = self.xp
+        if most_value is not None:
+            xp.maximum(nabla, -most_value, out=nabla)
+            xp.minimum(nabla, most_value, out=nabla)
+        if most_norm is not None:
+            square = xp.sum(xp.multiply(nabla, nabla, out=self._scratch(nabla, nabla.dtype)))
+            xp.multiply(nabla, xp.minimum(most_norm / (xp.sqrt(square) + 1e-6), 1.0), out=nabla)
+        return nabla
+
+    def limit_norms(self, w: Array, most: float) -> Array:
+        xp = self.xp
+        norms = xp.sqrt(xp.sum(xp.multiply(w, w, out=self._scratch(w, w.dtype)), axis=1, keepdims=True))
+        return xp.multiply(w, most / xp.maximum(norms, most), out=w)
 
     def _scratch(self, like: Array, dtype: Any) -> Array:
         """Return memory of that shape and layout, to be used within one verb: one buffer that grows, a thread."""

@@ -147,8 +147,8 @@ _NAMES = {
 def _require_known(module: str, name: str, what: str) -> None:
     if (module, name) not in _NAMES:
         raise FileFormatError(
-            f"{what}: refused, its pickle asks for {one_line(module, 80)}.{one_line(name, 80)}, which could run code; "
-            "nothing of it was run. Only arrays of numbers are read; save yours with numpy.savez instead."
+            f"{what}: refused, its pickle asks for {one_line(module, 80)}.{one_line(name, 80)}, which could run "
+            "code; nothing of it was run. Only arrays of numbers are read; save yours with numpy.savez instead."
         )
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from gpunet.backends import Array
+from gpunet.errors import DeviceError
 from gpunet.training.steps import Recipe
 
 #: The engine's rows are padded to so many numbers, and mini-batches of so many examples make that felt.
@@ -29,6 +34,20 @@ def is_worthwhile(recipe: Recipe) -> bool:
     return recipe.batch_size <= _MANY_EXAMPLES or padded <= 2 * sum(sizes)
 
 
+def _refuse_what_it_does_not_know(recipe: Recipe) -> None:
+    asked_for = {
+        "l1": recipe.l1,
+        "weight_decay": recipe.weight_decay and recipe.optimizer.name != "sgd",  # there it is the same as L2
+        "dropout": any(recipe.dropout),
+        "max_norm": recipe.max_norm,
+        "clip_value": recipe.clip_value,
+        "clip_norm": recipe.clip_norm,
+    }
+    unknown = [name for name, value in asked_for.items() if value]
+    if unknown:
+        raise DeviceError(f"the compiled engine knows no {' and no '.join(unknown)}.")
+
+
 class CompiledSteps:
     """Many steps in one call, without Python between them.
 
@@ -42,6 +61,7 @@ class CompiledSteps:
 
     def __init__(self, recipe: Recipe) -> None:
         model = recipe.model
+        _refuse_what_it_does_not_know(recipe)
         self.recipe = recipe
         self._engine = model.ops.compiled(model.sizes, model.activations, model.cost, model.dtype, recipe.optimizer)
         self._states = recipe.states()
@@ -59,7 +79,7 @@ class CompiledSteps:
         return self._engine.most_threads
 
     @contextmanager
-    def epoch(self) -> Iterator[None]:
+    def epoch(self, rng: np.random.Generator) -> Iterator[None]:
         flat = self.recipe.model.parameters.flat
         self._cost = 0.0
         self._engine.load(flat, list(self._states))
@@ -72,12 +92,19 @@ class CompiledSteps:
     def cost(self) -> float:
         return self._cost
 
-    def _coefficients(self) -> list[float]:
-        constants = [value for value in self.recipe.optimizer.settings().values() if not isinstance(value, bool)]
-        return [self.recipe.eta, *constants, *([self._taken] if self.recipe.optimizer.name == "adam" else [])]
+    def state(self) -> tuple[int, npt.NDArray[Any]]:
+        return self._taken, self._states.copy()
 
-    def take(self, X: Array, Y: Array, index: Array, threads: int, until: float = math.inf) -> int:
-        recipe = self.recipe
+    def restore(self, taken: int, states: npt.NDArray[Any]) -> None:
+        self._taken = taken
+        self._states[...] = states
+
+    def _coefficients(self, eta: float) -> list[float]:
+        constants = [value for value in self.recipe.optimizer.settings().values() if not isinstance(value, bool)]
+        return [eta, *constants, *([self._taken] if self.recipe.optimizer.name == "adam" else [])]
+
+    def take(self, data: Sequence[Array], index: Array, eta: float, threads: int, until: float = math.inf) -> int:
+        recipe, (X, Y) = self.recipe, data
 
         def run() -> float:
             return self._engine.steps(
@@ -87,12 +114,13 @@ class CompiledSteps:
                 recipe.batch_size,
                 recipe.optimizer.name,
                 coefficients,
-                recipe.penalty,
+                penalty,
                 recipe.model.input_scale,
                 threads,
             )
 
-        coefficients = self._coefficients()
+        coefficients = self._coefficients(eta)
+        penalty = recipe.l2 + (recipe.weight_decay if recipe.optimizer.name == "sgd" else 0.0)
         self._cost += self._run_beside(run) if self._has_long_steps else run()
         self._taken += -(-len(index) // recipe.batch_size)
         return len(index)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,8 +13,8 @@ from gpunet.backends import Array, Backend
 #: Of data that pass through the device, so many bytes lie there at a time, twice.
 _PART_BYTES = 2**28
 
-#: Inputs and targets on the device, and which of their rows come next, in order.
-Part = tuple[Array, Array, Array]
+#: Arrays on the device (inputs, targets, and weights if there are any), and which of their rows come next, in order.
+Part = tuple[Sequence[Array], Array]
 
 
 class Data(Protocol):
@@ -27,31 +27,31 @@ class Data(Protocol):
 
 
 class Resident:
-    """X (N, n_in) and Y (N, n_out) on the device."""
+    """Arrays of N rows each on the device."""
 
-    def __init__(self, ops: Backend, X: Array, Y: Array) -> None:
-        self.n = X.shape[0]
-        self._ops, self._X, self._Y = ops, X, Y
+    def __init__(self, ops: Backend, arrays: Sequence[Array]) -> None:
+        self.n = arrays[0].shape[0]
+        self._ops, self._arrays = ops, arrays
 
     def parts(self, order: npt.NDArray[np.int64]) -> Iterator[Part]:
-        yield self._X, self._Y, self._ops.asarray(order)
+        yield self._arrays, self._ops.asarray(order)
 
 
 class Streamed:
-    """X and Y in the host's memory, of which two parts lie on the device at a time.
+    """Arrays in the host's memory, of which two parts lie on the device at a time.
 
     While the device works on one part, the host gathers the next one and sends it.
     """
 
-    def __init__(self, ops: Backend, X: npt.NDArray[Any], Y: npt.NDArray[Any], dtype: str, batch_size: int) -> None:
-        self.n = X.shape[0]
-        self._sources = X, Y
-        dtypes = [v.dtype.name if v.dtype == np.uint8 else dtype for v in (X, Y)]
-        row_bytes = sum(v.shape[1] * np.dtype(d).itemsize for v, d in zip((X, Y), dtypes, strict=True))
+    def __init__(self, ops: Backend, arrays: Sequence[npt.NDArray[Any]], dtype: str, batch_size: int) -> None:
+        self.n = arrays[0].shape[0]
+        self._sources = arrays
+        dtypes = [v.dtype.name if v.dtype == np.uint8 else dtype for v in arrays]
+        row_bytes = sum(v.shape[1] * np.dtype(d).itemsize for v, d in zip(arrays, dtypes, strict=True))
         batches = max(1, min(_PART_BYTES // (row_bytes * batch_size), -(-self.n // batch_size)))
         self._rows = batches * batch_size
         self._stages = [
-            [ops.stage(self._rows, v.shape[1], d) for v, d in zip((X, Y), dtypes, strict=True)] for _ in range(2)
+            [ops.stage(self._rows, v.shape[1], d) for v, d in zip(arrays, dtypes, strict=True)] for _ in range(2)
         ]
         self._index = ops.asarray(np.arange(self._rows))
 
@@ -67,13 +67,13 @@ class Streamed:
                 else:
                     stage.host[:m] = source[rows]
                 sent.append(stage.send(m))
-            yield sent[0], sent[1], self._index[:m]
+            yield sent, self._index[:m]
             for stage in stages:
                 stage.release()
 
 
-def of(ops: Backend, X: Any, Y: Any, dtype: str, batch_size: int) -> Data:
-    """Return the data of a training: where X and Y lie decides whether they pass through the device."""
-    if ops.is_native(X):
-        return Resident(ops, X, Y)
-    return Streamed(ops, X, Y, dtype, batch_size)
+def of(ops: Backend, arrays: Sequence[Any], dtype: str, batch_size: int) -> Data:
+    """Return the data of a training: where they lie decides whether they pass through the device."""
+    if ops.is_native(arrays[0]):
+        return Resident(ops, arrays)
+    return Streamed(ops, arrays, dtype, batch_size)

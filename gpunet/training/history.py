@@ -23,6 +23,8 @@ class Epoch:
         The mean cost of the validation data after the epoch.
     validation_score : float or None
         Accuracy for classification, R^2 for regression.
+    eta : float or None
+        The learning rate; None where the optimizer has none.
     """
 
     epoch: int
@@ -31,6 +33,7 @@ class Epoch:
     examples_per_second: float
     validation_cost: float | None = None
     validation_score: float | None = None
+    eta: float | None = None
 
 
 @dataclass
@@ -44,19 +47,25 @@ class History:
     engine : str
         How the steps were run, such as "step by step".
     optimizer : str
-    eta : float
-        The learning rate.
+    eta : float or None
+        The learning rate at the start; None where the optimizer has none.
     batch_size : int
     epochs : list of Epoch
+    stopped : str or None
+        Why the training ended before its last epoch, if it did.
+    best_epoch : int or None
+        The epoch whose parameters early stopping has restored.
     """
 
     device: str
     backend: str
     engine: str
     optimizer: str
-    eta: float
+    eta: float | None
     batch_size: int
     epochs: list[Epoch] = field(default_factory=list)
+    stopped: str | None = None
+    best_epoch: int | None = None
 
     @property
     def cost(self) -> list[float]:
@@ -76,3 +85,8 @@ class History:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain Python values, ready for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> History:
+        """Return the history that `to_dict` made this of."""
+        return cls(**{**content, "epochs": [Epoch(**epoch) for epoch in content["epochs"]]})

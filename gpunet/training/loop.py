@@ -1,11 +1,12 @@
-"""The epoch loop: train, look for divergence, validate, record; whatever stops it leaves a whole epoch's model."""
+"""The epoch loop: train, look for divergence, validate, record, save; always a whole epoch's model stays."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,13 @@ import numpy.typing as npt
 from gpunet.backends import Array
 from gpunet.errors import DivergenceError, InputError
 from gpunet.model import Model
+from gpunet.training.checkpoint import Checkpoint, Snapshot
+from gpunet.training.early_stopping import EarlyStopping
 from gpunet.training.history import Epoch, History
+from gpunet.training.options import Callback
 from gpunet.training.outputs import measure
+from gpunet.training.schedules import Schedule
 from gpunet.training.sgd import MiniBatchSGD, Progress
-from gpunet.training.steps import Recipe
 
 
 @dataclass(frozen=True)
@@ -32,55 +36,167 @@ class Validation:
         return measure(model, self.X, self.Y, self.task)
 
 
-def run(
-    sgd: MiniBatchSGD,
-    epochs: int,
-    history: History,
-    validation: Validation | None = None,
-    on_epoch: Callable[[Epoch], object] | None = None,
-    on_progress: Progress | None = None,
-) -> None:
-    """Train for `epochs` epochs and append each to `history`.
+class Trainer(Protocol):
+    """Whose state a checkpoint has to keep."""
+
+    def state(self) -> tuple[int, npt.NDArray[Any]]:
+        """Return, between epochs, how many steps were taken and a copy of what the optimizer remembers."""
+
+
+class Course:
+    """A training's course: what has been, what is kept of it, and whether it is over.
+
+    Parameters
+    ----------
+    model : Model
+    history : History
+        Of the epochs before, if it goes on.
+    epochs : int
+        How many are to be.
+    rng : numpy.random.Generator
+        The training's, for its state.
+    validation : Validation, optional
+    early_stopping : EarlyStopping, optional
+    callbacks : sequence of callable
+    checkpoint : Checkpoint, optional
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        history: History,
+        epochs: int,
+        rng: np.random.Generator,
+        validation: Validation | None = None,
+        early_stopping: EarlyStopping | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        self.model, self.history, self.epochs = model, history, epochs
+        self._rng = rng
+        self._validation, self._early_stopping = validation, early_stopping
+        self._callbacks, self._checkpoint = callbacks, checkpoint
+        self._good, self._best = self._copy(), self._copy()
+        self._check_start()
+
+    def _check_start(self) -> None:
+        if not np.isfinite(self.model.ops.to_numpy(self._good)).all():
+            raise InputError(
+                "the network's weights or biases hold NaN or infinity before the training; set them anew."
+            )
+
+    def restore_best(self, best: npt.NDArray[Any]) -> None:
+        """Take the best epoch's parameters from a checkpoint."""
+        ops = self.model.ops
+        ops.copy(ops.asarray(best, self.model.dtype), out=self._best)
+
+    def is_over(self, schedule: Schedule | None = None) -> bool:
+        """Whether no epoch is to follow; then the history says why."""
+        if self.history.stopped is not None:
+            return True
+        if len(self.history.epochs) >= self.epochs:
+            return True
+        if self._early_stopping is not None and self._early_stopping.is_over(self.history):
+            patience, monitor = self._early_stopping.patience, self._early_stopping.monitor
+            self.history.stopped = f"{monitor} did not improve for {patience} epochs"
+        elif schedule is not None and schedule.is_over(self.history):
+            self.history.stopped = f"the schedule {schedule!r} ended"
+        return self.history.stopped is not None
+
+    @contextmanager
+    def whole_epochs(self) -> Iterator[None]:
+        """Within it, what raises leaves the parameters of the last whole epoch, and its checkpoint."""
+        ops, flat = self.model.ops, self.model.parameters.flat
+        try:
+            yield
+        except BaseException:
+            ops.copy(self._good, out=flat)
+            if self._checkpoint is not None:
+                self._checkpoint.write_pending()
+            raise
+        best = self._early_stopping.best_epoch(self.history) if self._early_stopping else None
+        if self._checkpoint is not None:
+            self._checkpoint.write_pending()
+        if self._early_stopping is not None and self._early_stopping.restore_best and best is not None:
+            ops.copy(self._best, out=flat)
+            self.history.best_epoch = best
+
+    def end_epoch(
+        self,
+        trainer: Trainer,
+        cost: float,
+        eta: float | None,
+        seconds: float,
+        examples: int,
+        is_kept: bool = True,
+    ) -> None:
+        """Validate, record, tell and (where `is_kept`) save the epoch that has just been trained.
+
+        Raises
+        ------
+        DivergenceError
+            If the cost or a parameter has become NaN or infinite.
+        """
+        number = len(self.history.epochs)
+        self._check_finite(cost, eta, number)
+        val_cost, val_score = self._validation.measure(self.model) if self._validation else (None, None)
+        self.model.ops.copy(self.model.parameters.flat, out=self._good)
+        epoch = Epoch(number, cost, seconds, examples / seconds, val_cost, val_score, eta)
+        self.history.epochs.append(epoch)
+        if self._early_stopping is not None and self._early_stopping.best_epoch(self.history) == number:
+            self.model.ops.copy(self._good, out=self._best)
+        if self._checkpoint is not None and is_kept:
+            self._checkpoint.keep(self._snapshot(trainer))
+        answers = [callback(epoch) for callback in self._callbacks]
+        if any(answer is True for answer in answers):
+            self.history.stopped = "a callback asked for it"
+
+    def _snapshot(self, trainer: Trainer) -> Snapshot:
+        taken, states = trainer.state()
+        best = None if self._early_stopping is None else np.array(self.model.ops.to_numpy(self._best))
+        return Snapshot(taken, states, best, dict(self._rng.bit_generator.state), self.history.to_dict())
+
+    def _copy(self) -> Array:
+        ops, flat = self.model.ops, self.model.parameters.flat
+        return ops.copy(flat, out=ops.empty(tuple(flat.shape), self.model.dtype))
+
+    def _check_finite(self, cost: float, eta: float | None, number: int) -> None:
+        if np.isfinite(cost) and np.isfinite(self.model.ops.to_numpy(self.model.parameters.flat)).all():
+            return
+        kept = f"epoch {number - 1}" if number else "the start"
+        smaller = "" if eta is None else f"Try a smaller eta (it was {eta:g}), "
+        raise DivergenceError(
+            f"training diverged in epoch {number} (cost {cost:g}): parameters or cost became NaN or infinite. The "
+            f"network keeps the parameters of {kept}. {smaller or 'Try '}inputs scaled to about [0, 1], or an output "
+            "activation that fits the targets."
+        )
+
+
+def run(sgd: MiniBatchSGD, schedule: Schedule, course: Course, on_progress: Progress | None = None) -> None:
+    """Train epoch after epoch until the course is over.
 
     However it ends (an interrupt, divergence, an error in a callback), the model keeps the parameters of the
-    last epoch in `history`, or those of the start.
+    last epoch in the history, or those of the start.
 
     Raises
     ------
     DivergenceError
         If the cost or a parameter becomes NaN or infinite.
     """
-    model = sgd.recipe.model
-    ops, flat = model.ops, model.parameters.flat
-    if not np.isfinite(ops.to_numpy(flat)).all():
-        raise InputError("the network's weights or biases hold NaN or infinity before the training; set them anew.")
-    good = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
-    try:
-        for number in range(epochs):
+    history, recipe = course.history, sgd.recipe
+    with course.whole_epochs():
+        while not course.is_over(schedule):
+            eta = schedule.eta(len(history.epochs), history)
             started = time.perf_counter()
-            cost = sgd.run_epoch(on_progress)
-            _check_finite(sgd.recipe, cost, number)
+            cost = sgd.run_epoch(eta, on_progress)
             seconds = time.perf_counter() - started
-            measured = validation.measure(model) if validation else (None, None)
-            ops.copy(flat, out=good)
             history.engine = sgd.engine
-            history.epochs.append(Epoch(number, cost, seconds, sgd.n / seconds, *measured))
-            if on_epoch is not None:
-                on_epoch(history.epochs[-1])
-    except BaseException:
-        ops.copy(good, out=flat)
-        raise
-
-
-def _check_finite(recipe: Recipe, cost: float, number: int) -> None:
-    model, eta = recipe.model, recipe.eta
-    if np.isfinite(cost) and np.isfinite(model.ops.to_numpy(model.parameters.flat)).all():
-        return
-    decay = eta * recipe.penalty
-    l2 = f" and a smaller l2 (eta l2 / examples was {decay:.3g}; from 2 on weights grow)" if decay > 0.5 else ""
-    kept = f"epoch {number - 1}" if number else "the start"
-    raise DivergenceError(
-        f"training diverged in epoch {number} (cost {cost:g}): parameters or cost became NaN or infinite. The "
-        f"network keeps the parameters of {kept}. Try a smaller eta (it was {eta:g}){l2}, inputs scaled to about "
-        "[0, 1], or an output activation that fits the targets."
-    )
+            try:
+                course.end_epoch(sgd.steps, cost, eta, seconds, sgd.n)
+            except DivergenceError as error:
+                decay = eta * recipe.l2
+                if decay > 0.5:
+                    raise DivergenceError(
+                        f"{error} And a smaller l2: eta l2 / examples was {decay:.3g}; from 2 on weights grow."
+                    ) from None
+                raise

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from gpunet import checks, optimizers
+from gpunet import checks
 from gpunet.backends import Array
 from gpunet.errors import DeviceError
-from gpunet.model import Model
-from gpunet.optimizers import Optimizer
 from gpunet.training import data
 from gpunet.training.compiled import CompiledSteps, is_worthwhile
 from gpunet.training.steps import Recipe, Steps, VerbSteps
@@ -38,20 +36,15 @@ class MiniBatchSGD:
 
     Parameters
     ----------
-    model : Model
+    recipe : Recipe
     X : array, shape (N, n_in)
         Inputs, one row an example, in their own dtype: on the device, or on the host if it does not hold them.
     Y : array, shape (N, n_out)
         Targets, one row an example, where X is.
-    batch_size : int
-        Examples a step; the last step of an epoch takes what is left.
-    eta : float
-        The learning rate.
     rng : numpy.random.Generator
         Draws each epoch's order, on the host, so that every backend sees the same.
-    optimizer : Optimizer
-    l2 : float
-        lambda of the penalty lambda/2N * (sum of all w^2) for N examples, equation (87).
+    weights : array, shape (N, 1), optional
+        Of the examples, where X is. A mini-batch's gradient is their weighted mean.
     engine : {"auto", "compiled", "verbs"}
     threads : int, optional
         Of the CPU, that share a step; by default as many as are found to be fastest.
@@ -64,61 +57,63 @@ class MiniBatchSGD:
 
     def __init__(
         self,
-        model: Model,
+        recipe: Recipe,
         X: Any,
         Y: Any,
-        batch_size: int,
-        eta: float,
         rng: np.random.Generator,
-        optimizer: Optimizer = optimizers.BUILT_IN["sgd"],
-        l2: float = 0.0,
+        weights: Any = None,
         engine: str = "auto",
         threads: int | None = None,
     ) -> None:
-        self._data = data.of(model.ops, X, Y, model.dtype, batch_size)
+        model, m = recipe.model, recipe.batch_size
+        self._data = data.of(model.ops, [X, Y] if weights is None else [X, Y, weights], model.dtype, m)
         self.n = self._data.n
-        self.recipe = Recipe(model, batch_size, eta, optimizer, l2 / self.n)
-        self._steps = _steps(self.recipe, engine)
+        self.recipe = recipe
+        self.steps = _steps(recipe, engine, weights is not None)
         self.rng = rng
-        flops = 6 * model.parameters.flat.shape[0] * batch_size  # three products of 2 a weight and example
-        self._chooser = ThreadChooser(self._steps.most_threads, flops, fixed=threads)
+        self._whole = self.n if weights is None else float(model.ops.to_numpy(weights).sum(dtype=np.float64))
+        flops = 6 * model.parameters.flat.shape[0] * m  # three products of 2 a weight and example
+        self._chooser = ThreadChooser(self.steps.most_threads, flops, fixed=threads)
 
     @property
     def engine(self) -> str:
         """Who takes the steps."""
-        return self._steps.name
+        return self.steps.name
 
-    def run_epoch(self, on_progress: Progress | None = None) -> float:
+    def run_epoch(self, eta: float, on_progress: Progress | None = None) -> float:
         """Train on every example once; return the mean cost, NaN or infinite if it diverged."""
         tell = _Progress(on_progress)
-        with self._steps.epoch():
-            for X, Y, index in self._data.parts(self.rng.permutation(self.n)):
+        with self.steps.epoch(self.rng):
+            for arrays, index in self._data.parts(self.rng.permutation(self.n)):
                 done = 0
                 while done < index.shape[0]:
-                    examples = self._take_chunk(X, Y, index[done:])
+                    examples = self._take_chunk(arrays, index[done:], eta)
                     done += examples
                     tell.add(examples)
-        return self._steps.cost() / self.n
+        return self.steps.cost() / self._whole
 
-    def _take_chunk(self, X: Array, Y: Array, index: Array) -> int:
+    def _take_chunk(self, arrays: Sequence[Array], index: Array, eta: float) -> int:
         """Take some steps on the first of these rows; return the number of examples."""
         m, chunk = self.recipe.batch_size, self._chooser.next()
         started = time.perf_counter()
-        rows = index[: min((self._steps.at_once or chunk.steps) * m, index.shape[0])]
-        examples = self._steps.take(X, Y, rows, chunk.threads, started + chunk.seconds)
+        rows = index[: min((self.steps.at_once or chunk.steps) * m, index.shape[0])]
+        examples = self.steps.take(arrays, rows, eta, chunk.threads, started + chunk.seconds)
         self._chooser.record(examples / m, time.perf_counter() - started)
         return examples
 
 
-def _steps(recipe: Recipe, engine: str) -> Steps:
-    if checks.one_of(engine, ENGINES, "engine") == "compiled":
+def _steps(recipe: Recipe, engine: str, weighted: bool) -> Steps:
+    if checks.one_of(engine, ENGINES, "engine") == "verbs" or (engine == "auto" and not is_worthwhile(recipe)):
+        return VerbSteps(recipe)
+    try:
+        if weighted:
+            raise DeviceError("the compiled engine knows no weights of examples.")
         return CompiledSteps(recipe)
-    if engine == "auto" and is_worthwhile(recipe):
-        try:
-            return CompiledSteps(recipe)
-        except DeviceError as error:
-            logger.info("gpunet: the verbs of %s take the steps, because %s", recipe.model.ops.name, error)
-    return VerbSteps(recipe)
+    except DeviceError as error:
+        if engine == "compiled":
+            raise
+        logger.info("gpunet: the verbs of %s take the steps, because %s", recipe.model.ops.name, error)
+        return VerbSteps(recipe)
 
 
 class _Progress:

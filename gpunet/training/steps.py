@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from gpunet.backends import Array, Backend
 from gpunet.backprop import Workspace, backpropagate, feedforward, gradient
 from gpunet.model import Model
-from gpunet.optimizers import Optimizer
+from gpunet.optimizers import Optimizer, Penalty
 from gpunet.parameters import Parameters
 
 #: Steps that a device replays by one launch.
@@ -23,13 +24,36 @@ REPLAYED = 32
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a step does, whoever takes it. The gradient of the weights has penalty * w added to it."""
+    """What a step does, whoever takes it.
+
+    Attributes
+    ----------
+    model : Model
+    batch_size : int
+        Examples of a step; the last step of an epoch takes what is left.
+    optimizer : Optimizer
+    l2, l1 : float
+        l2 * w + l1 * sign(w) is added to the gradient of the weights.
+    weight_decay : float
+        eta * weight_decay * w is taken from the weights before the step.
+    dropout : sequence of float
+        The share of the layers' activations, the input first, that is dropped; of layers it does not name, none.
+    max_norm : float or None
+        The largest norm of a hidden neuron's weights.
+    clip_value, clip_norm : float or None
+        The largest entry, and norm, of the gradient before the penalties.
+    """
 
     model: Model
     batch_size: int
-    eta: float
     optimizer: Optimizer
-    penalty: float
+    l2: float = 0.0
+    l1: float = 0.0
+    weight_decay: float = 0.0
+    dropout: Sequence[float] = ()
+    max_norm: float | None = None
+    clip_value: float | None = None
+    clip_norm: float | None = None
 
     def states(self) -> Array:
         """Return what the optimizer remembers at first: zeros, a row for each of its states."""
@@ -37,6 +61,11 @@ class Recipe:
         states = ops.empty((self.optimizer.states, count), self.model.dtype)
         states[...] = 0.0
         return states
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether BP3 and BP4 can accumulate straight into the parameters: plain gradient descent."""
+        return not (self.optimizer.states or self.l1 or self.clip_value or self.clip_norm)
 
 
 class Steps(Protocol):
@@ -54,17 +83,24 @@ class Steps(Protocol):
     def at_once(self) -> int | None:
         """How many steps a call of `take` should have; None: any number."""
 
-    def epoch(self) -> AbstractContextManager[None]:
-        """Return the context of an epoch's calls of `take`."""
+    def epoch(self, rng: np.random.Generator) -> AbstractContextManager[None]:
+        """Return the context of an epoch's calls of `take`; what they draw comes from `rng`."""
 
-    def take(self, X: Array, Y: Array, index: Array, threads: int, until: float) -> int:
-        """Take a step on each mini-batch of the rows `index` of X and Y; return the number of examples.
+    def take(self, data: Sequence[Array], index: Array, eta: float, threads: int, until: float) -> int:
+        """Take a step on each mini-batch of the rows `index` of the data; return the number of examples.
 
-        The step that passes the time `until`, of `time.perf_counter`, may be the last.
+        The data are X and Y, and the weights of the examples, (N, 1), if they have any. The step that passes the time
+        `until`, of `time.perf_counter`, may be the last.
         """
 
     def cost(self) -> float:
         """Return the sum of the examples' costs in this epoch, each as its mini-batch met it."""
+
+    def state(self) -> tuple[int, npt.NDArray[Any]]:
+        """Return, between epochs, how many steps were taken and a copy of what the optimizer remembers."""
+
+    def restore(self, taken: int, states: npt.NDArray[Any]) -> None:
+        """Go on from what `state` returned."""
 
 
 class VerbSteps:
@@ -78,9 +114,10 @@ class VerbSteps:
         self._replays: dict[int, _Replay] = {}
         self._total = recipe.model.ops.new_total()
         self._taken = 0
-        if recipe.optimizer.states:
+        self._eta = math.nan
+        self._states = recipe.states()
+        if not recipe.is_in_place:
             self._nabla = Parameters(recipe.model.ops, recipe.model.sizes, recipe.model.dtype)
-            self._states = recipe.states()
 
     @property
     def name(self) -> str:
@@ -92,7 +129,9 @@ class VerbSteps:
         return self.recipe.model.ops.most_threads
 
     @contextmanager
-    def epoch(self) -> Iterator[None]:
+    def epoch(self, rng: np.random.Generator) -> Iterator[None]:
+        if any(self.recipe.dropout):  # a generator of its own: the order of the examples stays the same
+            self._masks = np.random.default_rng(rng.integers(2**63))
         self._total[...] = 0.0
         with self.recipe.model.ops.threads(1):  # what `take` asks for holds within it
             yield
@@ -100,63 +139,93 @@ class VerbSteps:
     def cost(self) -> float:
         return float(self.recipe.model.ops.to_numpy(self._total).sum())
 
-    def take(self, X: Array, Y: Array, index: Array, threads: int, until: float = math.inf) -> int:
+    def state(self) -> tuple[int, npt.NDArray[Any]]:
+        return self._taken, np.array(self.recipe.model.ops.to_numpy(self._states))
+
+    def restore(self, taken: int, states: npt.NDArray[Any]) -> None:
+        ops = self.recipe.model.ops
+        self._taken = taken
+        ops.copy(ops.asarray(states, self.recipe.model.dtype), out=self._states)
+
+    def take(self, data: Sequence[Array], index: Array, eta: float, threads: int, until: float = math.inf) -> int:
         ops, count = self.recipe.model.ops, int(index.shape[0])
+        if eta != self._eta:  # a captured step may have it inside
+            self._replays.clear()
+            self._eta = eta
         c = self._coefficients(-(-count // self.recipe.batch_size))
         with ops.threads(threads):
             if self.at_once is not None and count == self.at_once * self.recipe.batch_size:
-                replay = self._replays.get(id(X))  # a replay reads the arrays that it was captured with
+                replay = self._replays.get(id(data[0]))  # a replay reads the arrays that it was captured with
                 if replay is None:
-                    replay = self._replays[id(X)] = _Replay(ops, X, Y, index, c)
+                    replay = self._replays[id(data[0])] = _Replay(ops, data, index, c)
                 if not replay(self._one_by_one, index, c):
                     self.at_once = None
                 done = count
             else:
-                done = self._one_by_one(X, Y, index, c, until)
+                done = self._one_by_one(data, index, c, until)
         self._taken += -(-done // self.recipe.batch_size)
         return done
 
     def _coefficients(self, steps: int) -> Array | None:
-        """Return the optimizer's coefficients of the next steps, a row a step, on the device; None if it has none."""
-        optimizer, model = self.recipe.optimizer, self.recipe.model
-        if not optimizer.states:
+        """Return the optimizer's coefficients of the next steps, a row a step, on the device; None if in place."""
+        if self.recipe.is_in_place:
             return None
         numbers = np.arange(self._taken + 1, self._taken + steps + 1)
-        return model.ops.asarray(optimizer.coefficients(self.recipe.eta, numbers), model.dtype)
+        model = self.recipe.model
+        return model.ops.asarray(self.recipe.optimizer.coefficients(self._eta, numbers), model.dtype)
 
-    def _one_by_one(self, X: Array, Y: Array, index: Array, c: Array | None, until: float = math.inf) -> int:
+    def _one_by_one(self, data: Sequence[Array], index: Array, c: Array | None, until: float = math.inf) -> int:
         m, count = self.recipe.batch_size, int(index.shape[0])
         for s, start in enumerate(range(0, count, m)):
             stop = min(start + m, count)
-            self._step(X, Y, index[start:stop], None if c is None else c[s, ...])
+            self._step(data, index[start:stop], None if c is None else c[s, ...])
             if time.perf_counter() > until:
                 return stop
         return count
 
-    def _step(self, X: Array, Y: Array, index: Array, c: Array | None) -> None:
-        model, eta, penalty = self.recipe.model, self.recipe.eta, self.recipe.penalty
+    def _step(self, data: Sequence[Array], index: Array, c: Array | None) -> None:
+        recipe, model, eta = self.recipe, self.recipe.model, self._eta
         ops, layers, parameters = model.ops, model.layers, model.parameters
         m = index.shape[0]
         work = self._workspaces.get(m)
         if work is None:
-            work = self._workspaces[m] = model.workspace(m)
-        ops.gather(X, index, out=work.a[0], scale=model.input_scale)
-        ops.gather(Y, index, out=work.y)
+            work = self._workspaces[m] = model.workspace(m, dropout=recipe.dropout, weighted=len(data) > 2)
+        ops.gather(data[0], index, out=work.a[0], scale=model.input_scale)
+        ops.gather(data[1], index, out=work.y)
+        if work.weights is not None:
+            ops.gather(data[2], index, out=work.weights)
+        self._draw_masks(work)
         feedforward(ops, layers, work)
         backpropagate(ops, layers, model.cost, work, total=self._total)
         if c is None:
-            gradient(ops, work, self._parameters, alpha=-eta / m, beta=1.0, decay=eta * penalty)
+            decay = eta * (recipe.l2 + recipe.weight_decay)
+            gradient(ops, work, self._parameters, alpha=-eta / m, beta=1.0, decay=decay)
         else:
             gradient(ops, work, self._nabla.pairs(), alpha=1 / m)
-            optimizer, nabla = self.recipe.optimizer, self._nabla.flat
-            ops.update(optimizer, parameters.flat, nabla, self._states, c, penalty, parameters.n_weights)
+            if recipe.clip_value or recipe.clip_norm:
+                ops.clip(self._nabla.flat, recipe.clip_value, recipe.clip_norm)
+            penalty = Penalty(recipe.l2, recipe.l1, eta * recipe.weight_decay)
+            ops.update(
+                recipe.optimizer, parameters.flat, self._nabla.flat, self._states, c, penalty, parameters.n_weights
+            )
+        if recipe.max_norm is not None:
+            for layer in layers[:-1]:
+                ops.limit_norms(layer.weights, recipe.max_norm)
+
+    def _draw_masks(self, work: Workspace) -> None:
+        """Draw which activations are dropped, and what the others are multiplied with to make up for it."""
+        ops, dtype = self.recipe.model.ops, self.recipe.model.dtype
+        for mask, share in zip(work.mask, self.recipe.dropout, strict=False):
+            if mask is not None:
+                kept = self._masks.random(mask.shape[::-1], dtype=np.float32) >= share
+                ops.copy(ops.asarray(kept * (1 / (1 - share)), dtype).T, out=mask)
 
 
 class _Replay:
     """Steps on arrays that stay where they are, to be replayed by one launch if the device can."""
 
-    def __init__(self, ops: Backend, X: Array, Y: Array, index: Array, c: Array | None) -> None:
-        self._ops, self._X, self._Y = ops, X, Y
+    def __init__(self, ops: Backend, data: Sequence[Array], index: Array, c: Array | None) -> None:
+        self._ops, self._data = ops, data
         self._index = ops.empty(tuple(index.shape), "int64")
         self._c = None if c is None else ops.empty(tuple(c.shape), str(c.dtype))
         self.launch: Callable[[], None] | None = None
@@ -174,7 +243,7 @@ class _Replay:
             return True
 
         def steps() -> None:
-            run(self._X, self._Y, self._index, self._c)
+            run(self._data, self._index, self._c)
 
         steps()
         self.launch = self._ops.capture(steps)  # now that everything it needs is there

@@ -339,7 +339,8 @@ class ufunc:  # noqa: N801
 
 UFUNCS = (
     "abs", "add", "divide", "equal", "exp", "greater", "greater_equal", "isfinite", "less", "less_equal", "log",
-    "bitwise_and", "bitwise_or", "maximum", "multiply", "negative", "power", "sign", "sqrt", "subtract", "tanh",
+    "bitwise_and", "bitwise_or", "maximum", "minimum", "multiply", "negative", "power", "sign", "sqrt", "subtract",
+    "tanh",
 )  # fmt: skip
 _UFUNC = {name: ufunc(name) for name in UFUNCS}
 

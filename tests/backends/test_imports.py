@@ -183,7 +183,7 @@ def test_training_on_the_cpu_by_name_never_asks_for_cupy():
 
 
 def test_every_public_name_has_a_home():
-    assert {*gpunet._HOMES, "datasets", "optimizers"} == set(gpunet.__all__)
+    assert {*gpunet._HOMES, "datasets", "optimizers", "schedules"} == set(gpunet.__all__)
     for name in gpunet.__all__:
         value = getattr(gpunet, name)
         assert getattr(value, "__name__", name).rpartition(".")[2] == name or name == "__version__"

@@ -361,9 +361,9 @@ def other_optimizer(name, taken):
     return change
 
 
-def other_penalty(penalty=lambda p: p, n_weights=lambda n, size: n):
+def other_penalty(penalty=lambda p: p._asdict(), n_weights=lambda n, size: n):
     def change(right, optimizer, w, nabla, states, c, p, n):
-        return right(optimizer, w, nabla, states, c, penalty(p), n_weights(n, w.size))
+        return right(optimizer, w, nabla, states, c, p._replace(**penalty(p)), n_weights(n, w.size))
 
     return change
 
@@ -525,8 +525,10 @@ FAULTS = {
     "beta of the biases a little off": ("layer_gradient", summed_in_a_layer(beta_b=1 + 1e-4)),
     "Nesterov as momentum": ("update", other_optimizer("nesterov", "momentum")),
     "momentum as Nesterov": ("update", other_optimizer("momentum", "nesterov")),
-    "penalty forgotten": ("update", other_penalty(lambda p: 0.0)),
-    "penalty a little off": ("update", other_penalty(lambda p: p * (1 + 1e-4))),
+    "penalty forgotten": ("update", other_penalty(lambda p: {"l2": 0.0, "l1": 0.0})),
+    "penalty a little off": ("update", other_penalty(lambda p: {"l2": p.l2 * (1 + 1e-4)})),
+    "l1 a little off": ("update", other_penalty(lambda p: {"l1": p.l1 * (1 + 1e-4)})),
+    "decay a little off": ("update", other_penalty(lambda p: {"decay": p.decay * (1 + 1e-4)})),
     "penalty on the biases too": ("update", other_penalty(n_weights=lambda n, size: size)),
     "penalty on one weight fewer": ("update", other_penalty(n_weights=lambda n, size: max(n - 1, 0))),
     "Adam without its correction": ("update", adam_uncorrected),
@@ -538,7 +540,7 @@ FAULTS = {
     **{
         f"{name}'s c[{i}] a little off": ("update", other_coefficient(name, i, 1 + 1e-3))
         for name in parity_reference.OPTIMIZERS
-        for i in range(optimizers.get(name).coefficients(0.1, np.array([1])).shape[1])
+        for i in range(optimizers.BUILT_IN[name].coefficients(0.1, np.array([1])).shape[1])
     },
     "last of equal outputs": ("count_right", last_of_equals),
     "NaN is the smallest": ("count_right", nan_is_smallest),
@@ -745,11 +747,11 @@ def test_everything_built_in_has_a_reference_and_a_case():
     assert names > set(activations.BUILT_IN)
     assert set(parity_cases.COSTS) == set(parity_reference.COSTS) == set(parity_reference.GRADIENTS)
     assert set(parity_cases.COSTS) > set(costs.BUILT_IN)
-    with_states = {name for name, optimizer in optimizers.BUILT_IN.items() if optimizer.states}
-    assert set(parity_reference.OPTIMIZERS) == set(parity_reference.STATES) == with_states
+    known = set(optimizers.BUILT_IN)
+    assert set(parity_reference.OPTIMIZERS) == set(parity_reference.STATES) == known
     rows = references("float32")
     assert {case.verb for case in rows} == VERBS
-    assert {case.name for case in rows if case.verb == "update"} == with_states
+    assert {case.name for case in rows if case.verb == "update"} == known
     for verb in ("activate", "hadamard_prime", "layer_forward", "layer_backward"):
         assert {case.name for case in rows if case.verb == verb} == names
     pairs = {tuple(case.name.split(", ")) for case in rows if case.verb == "output_error"}

@@ -121,8 +121,8 @@ def test_nothing_of_a_training_stays(fake):
     with ops.active():
         X, y = data()
         x, Y = ops.asarray(X), ops.asarray(np.eye(3, dtype=np.uint8)[y])
-        steps = VerbSteps(Recipe(net._model, 3, 0.1, gpunet.optimizers.get("adam"), 0.0))
-        steps.take(x, Y, ops.asarray(np.arange(12)), threads=1)
+        steps = VerbSteps(Recipe(net._model, 3, gpunet.optimizers.get("adam")))
+        steps.take((x, Y), ops.asarray(np.arange(12)), 0.1, threads=1)
     assert steps.name == "4 steps a launch"
     gone = weakref.ref(steps)
     gc.disable()
@@ -183,9 +183,9 @@ def test_replayed_steps_and_single_ones_are_numbered_through(fake):
         with ops.active():
             Y = ops.asarray(np.eye(3, dtype=np.uint8)[y])
             adam = gpunet.optimizers.get("adam")
-            steps, x = VerbSteps(Recipe(net._model, 3, 0.1, adam, 0.0)), ops.asarray(X)
+            steps, x = VerbSteps(Recipe(net._model, 3, adam)), ops.asarray(X)
             for rows in (range(12), range(12), range(3), range(20, 32)):
-                steps.take(x, Y, ops.asarray(np.array(rows)), threads=1)
+                steps.take((x, Y), ops.asarray(np.array(rows)), 0.1, threads=1)
         results.append(parameters(net))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())

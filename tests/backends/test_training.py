@@ -244,8 +244,8 @@ def step_on():
         ops = net._model.ops
         with ops.active():
             X, Y = ops.asarray(X), ops.asarray(np.eye(net.sizes[-1], dtype=np.uint8)[y])
-            steps = VerbSteps(Recipe(net._model, batch_size, 0.3, optimizers.get(optimizer), 0.01))
-        return lambda index: steps.take(X, Y, index, threads=1)
+            steps = VerbSteps(Recipe(net._model, batch_size, optimizers.get(optimizer), l2=0.01))
+        return lambda index: steps.take((X, Y), index, 0.3, threads=1)
 
     return make
 

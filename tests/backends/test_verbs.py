@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import gpunet
 from gpunet import activations, costs, optimizers
+from gpunet.optimizers import Penalty
 
 ODD = (1, 31, 33, 257)
 RELATIVE = {"float32": 2e-5, "float64": 1e-13}
@@ -450,7 +451,7 @@ def reference_update(name, w, g, v, t, eta):
     if name in ("momentum", "nesterov"):
         v = [0.9 * v[0] - eta * g]
         return w + (v[0] if name == "momentum" else 0.9 * v[0] - eta * g), v
-    if name == "adam":
+    if name in ("adam", "adamw"):
         m, s = 0.9 * v[0] + 0.1 * g, 0.999 * v[1] + 0.001 * g**2
         m_hat, s_hat = m / (1 - 0.9**t), s / (1 - 0.999**t)
         return w - eta * m_hat / (np.sqrt(s_hat) + 1e-8), [m, s]
@@ -486,7 +487,8 @@ def test_update(backend, dtype, name, p, share, penalty, seed):
         for t, g in enumerate(gradients, start=1):
             device_g = to_device(backend, g)
             assert (
-                backend.update(optimizer, device_w, device_g, states, c[t - 1, ...], penalty, n_weights) is device_w
+                backend.update(optimizer, device_w, device_g, states, c[t - 1, ...], Penalty(penalty), n_weights)
+                is device_w
             )
             penalised = g + penalty * np.where(np.arange(p) < n_weights, wanted, 0.0)
             wanted, v = reference_update(name, wanted, penalised, v, t, eta)
@@ -507,7 +509,7 @@ def test_update_changes_views_of_one_buffer_and_nothing_beside_them(backend, dty
         states[...] = 0.0
         optimizer = optimizers.get("momentum")
         c = backend.asarray(optimizer.coefficients(0.5, np.array([1])), dtype)[0, ...]
-        backend.update(optimizer, w, nabla, states, c, 1.0, 3)
+        backend.update(optimizer, w, nabla, states, c, Penalty(1.0), 3)
     check(backend, flat, [7] * 2 + [7 - 0.5 * 8] * 3 + [6.5] * 5 + [7] * 2, dtype)
     check(backend, states, [[-4.0] * 3 + [-0.5] * 5], dtype)
 
@@ -600,7 +602,7 @@ def test_update_reads_nothing_from_the_device(watched, name):
     with ops.active():
         c = ops.asarray(optimizer.coefficients(0.1, np.array([1])), "float32")
         with no_reading():
-            ops.update(optimizer, w, nabla, states, c[0, ...], 0.1, 200)
+            ops.update(optimizer, w, nabla, states, c[0, ...], Penalty(0.1), 200)
 
 
 @pytest.mark.parametrize("n", [1, 10])

@@ -7,8 +7,10 @@ import pytest
 from engine.problems import INSTRUCTION_SETS, Problem
 
 import gpunet
+from gpunet import optimizers
 from gpunet.backends.compiled import CompiledEngine
 from gpunet.training.sgd import MiniBatchSGD
+from gpunet.training.steps import Recipe
 
 WIDTHS = [1, 7, 17, 33]
 
@@ -125,7 +127,8 @@ def test_an_epoch_of_gpunets_own_loop(cost, dtype, uint8):
     order = np.random.default_rng(5).permutation(500)
     total = engine.steps(X, Y, order, 16, "sgd", (0.5,), 0.0, 1 / 256)
     engine.store(flat)
-    mean = MiniBatchSGD(net._model, X, Y, 16, 0.5, np.random.default_rng(5)).run_epoch()
+    recipe = Recipe(net._model, 16, optimizers.get("sgd"))
+    mean = MiniBatchSGD(recipe, X, Y, np.random.default_rng(5)).run_epoch(0.5)
     expected = np.concatenate([x.ravel() for x in (*net.weights, *net.biases)])
     tolerance = {"float64": 1e-10, "float32": 1e-4}[dtype]
     np.testing.assert_allclose(flat, expected, rtol=tolerance, atol=tolerance)

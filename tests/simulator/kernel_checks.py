@@ -17,6 +17,7 @@ from gpunet.backends import cupy as cupy_backend
 from gpunet.backends import cupy_kernels
 from gpunet.backends.cupy import CuPyBackend
 from gpunet.backends.numpy import NumPyBackend
+from gpunet.optimizers import Penalty
 
 SHAPES = ((1, 1), (31, 2), (32, 3), (33, 20), (257, 3), (1000, 3), (3, 300))
 #: (n, k, m): weights (n, k) and m examples.
@@ -260,8 +261,6 @@ def tile(name, text, dtype):
 def update(name, text, dtype):
     """Two steps of each optimizer, with a penalty on some of the parameters."""
     for optimizer in optimizers.BUILT_IN.values():
-        if not optimizer.states:
-            continue
         coefficients = optimizer.coefficients(0.1, np.array([1, 2]))
 
         def run(ops, rng, n, m, optimizer=optimizer, coefficients=coefficients):
@@ -272,7 +271,7 @@ def update(name, text, dtype):
             )
             for c in coefficients:
                 nabla = ops.asarray(rng.normal(size=size), dtype)
-                ops.update(optimizer, w, nabla, states, ops.asarray(c, dtype), 0.3, size // 3)
+                ops.update(optimizer, w, nabla, states, ops.asarray(c, dtype), Penalty(0.3, 0.2, 0.1), size // 3)
             return ops.xp.reshape(w, (1, size)), states
 
         both(name, text, dtype, run, ((1, 1), (31, 1), (257, 3), (1000, 2)), least=1.0)

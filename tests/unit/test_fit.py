@@ -355,7 +355,9 @@ def test_history(blobs):
     assert all(epoch.seconds > 0 and epoch.examples_per_second > 0 for epoch in seen)
     plain = json.loads(json.dumps(history.to_dict(), allow_nan=False))
     assert plain["epochs"][2]["cost"] == history.cost[2]
-    assert set(plain) == {"device", "backend", "engine", "optimizer", "eta", "batch_size", "epochs"}
+    facts = {"device", "backend", "engine", "optimizer", "eta", "batch_size", "epochs", "stopped", "best_epoch"}
+    assert set(plain) == facts
+    assert History.from_dict(plain) == history
     assert History("d", "b", "e", "sgd", 1.0, 1).to_dict()["epochs"] == []
 
 

@@ -10,7 +10,7 @@ import pytest
 import gpunet
 from gpunet import InputError, Network, optimizers
 from gpunet.backends import ArrayAPIBackend, select
-from gpunet.optimizers import SGD, Adagrad, Adam, Momentum, Optimizer, RMSProp
+from gpunet.optimizers import SGD, Adagrad, Adam, Momentum, Optimizer, Penalty, RMSProp
 
 WITH_STATES = [name for name, optimizer in optimizers.BUILT_IN.items() if optimizer.states]
 #: Every class with constants that are not its defaults.
@@ -73,7 +73,7 @@ def run(ops, optimizer, penalty, problem):
     trajectory = []
     for step in range(problem.steps):
         nabla = ops.asarray(problem.gradient(w, step))
-        ops.update(optimizer, w, nabla, states, c[step, ...], penalty, problem.n_weights)
+        ops.update(optimizer, w, nabla, states, c[step, ...], Penalty(penalty), problem.n_weights)
         trajectory.append(w.copy())
     return np.array(trajectory)
 
@@ -175,13 +175,14 @@ def test_what_an_optimizer_says_of_itself(optimizer):
 
 
 def test_names_and_defaults():
-    assert list(optimizers.BUILT_IN) == ["sgd", "momentum", "nesterov", "adam", "rmsprop", "adagrad"]
+    assert list(optimizers.BUILT_IN) == ["sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad"]
+    assert (*optimizers.BUILT_IN, "lbfgs") == optimizers.NAMES
     assert optimizers.get("momentum").settings() == {"mu": 0.9, "nesterov": False}
     assert optimizers.get("nesterov").settings() == {"mu": 0.9, "nesterov": True}
     assert optimizers.get("adam").settings() == {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
     assert optimizers.get("rmsprop").settings() == {"rho": 0.99, "epsilon": 1e-8}
     assert optimizers.get("adagrad").settings() == {"epsilon": 1e-10}
-    assert {name for name, o in optimizers.BUILT_IN.items() if o.usual_eta} == {"adam", "rmsprop", "adagrad"}
+    assert {name for name, o in optimizers.BUILT_IN.items() if o.usual_eta} == {"adam", "adamw", "rmsprop", "adagrad"}
 
 
 # -- What is refused -------------------------------------------------------------------------------------------
@@ -304,7 +305,7 @@ def test_fit_is_the_loop_by_hand(blobs, optimizer, l2):
     net = network()
     wanted = by_hand(net, X, np.eye(3)[y], optimizer, 0.05, l2, epochs=3, m=40)
     start = parameters(net)
-    net.fit(X, y, epochs=3, batch_size=40, eta=0.05, optimizer=optimizer, l2=l2)
+    net.fit(X, y, epochs=3, batch_size=40, eta=0.05, optimizer=optimizer, l2=l2, weight_decay=0.0)
     np.testing.assert_allclose(parameters(net), wanted, rtol=1e-10, atol=1e-11)
     assert np.abs(parameters(net) - start).max() > 1e-3
 
@@ -324,7 +325,7 @@ def test_fit_is_pytorchs_training(torch, blobs, optimizer, l2):
         theirs.zero_grad()
         cost.backward()
         theirs.step()
-    net.fit(X, y, epochs=3, batch_size=40, eta=0.05, optimizer=optimizer, l2=l2)
+    net.fit(X, y, epochs=3, batch_size=40, eta=0.05, optimizer=optimizer, l2=l2, weight_decay=0.0)
     wanted = np.concatenate([v.detach().numpy().ravel() for v in (*w, *b)])
     np.testing.assert_allclose(parameters(net), wanted, rtol=1e-10, atol=1e-11)
 
@@ -383,6 +384,7 @@ def test_default_eta():
         "momentum": pytest.approx(0.3),
         "nesterov": pytest.approx(0.3),
         "adam": 0.001,
+        "adamw": 0.001,
         "rmsprop": 0.001,
         "adagrad": 0.01,
     }

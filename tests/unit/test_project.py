@@ -49,11 +49,13 @@ def python_blocks(name):
     return re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("block", python_blocks("README.md"))
-def test_the_readme_runs(block, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("name", "block"), [(name, block) for name in ("README.md", "docs/training.md") for block in python_blocks(name)]
+)
+def test_the_examples_run(name, block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shorter = block.replace("net.SGD(training_data, 30,", "net.SGD(training_data[:5000], 1,")
-    exec(compile(shorter, "README.md", "exec"), {})
+    exec(compile(shorter, name, "exec"), {})
     printed = capsys.readouterr().out
     assert printed
     assert "DISAGREE" not in printed

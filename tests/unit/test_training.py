@@ -51,8 +51,8 @@ def test_an_error_in_the_middle_of_an_epoch_keeps_the_last_whole_one(blobs, erro
 
     step, done = VerbSteps._step, []
 
-    def interrupted(self, X, Y, index, c):
-        step(self, X, Y, index, c)
+    def interrupted(self, data, index, c):
+        step(self, data, index, c)
         done.append(len(index))
         if len(done) > steps:
             raise error("stop")

@@ -13,8 +13,10 @@ from gpunet.benchmarks.contender import Contender, Unavailable
 from gpunet.benchmarks.problem import Problem
 from gpunet.errors import DeviceError
 from gpunet.network import Network
+from gpunet.optimizers import BUILT_IN
 from gpunet.targets import one_hot
 from gpunet.training.sgd import MiniBatchSGD
+from gpunet.training.steps import Recipe
 
 
 class Gpunet(Contender):
@@ -40,11 +42,9 @@ class Gpunet(Contender):
         with model.ops.active():
             try:
                 self._sgd = MiniBatchSGD(
-                    model,
+                    Recipe(model, problem.batch, BUILT_IN["sgd"]),
                     model.ops.asarray(X),
                     model.ops.asarray(one_hot(labels, problem.sizes[-1])),
-                    problem.batch,
-                    problem.eta,
                     problem.order(),
                     threads=machine.threads_of_this_process(),
                     **sgd,
@@ -63,7 +63,7 @@ class Gpunet(Contender):
         ops = self.network._model.ops
         with ops.active():
             for _ in range(steps // self.problem.steps):
-                self._sgd.run_epoch()  # ends by reading the epoch's cost: waits for the device
+                self._sgd.run_epoch(self.problem.eta)  # ends by reading the epoch's cost: waits for the device
 
     def parameters(self) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
         return [(w, b[:, 0]) for w, b in zip(self.network.weights, self.network.biases, strict=True)]

@@ -1,0 +1,202 @@
+"""A whole training: from data and options to a trainer, a course and, where asked for, a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpunet import arrays
+from gpunet.errors import FileFormatError, InputError
+from gpunet.model import Model
+from gpunet.model_file import SavedModel
+from gpunet.optimizers import LBFGS
+from gpunet.training import checkpoint, lbfgs, loop
+from gpunet.training.checkpoint import Checkpoint, Resumed
+from gpunet.training.history import History
+from gpunet.training.metrics import to_classes
+from gpunet.training.options import Options
+from gpunet.training.sgd import MiniBatchSGD
+from gpunet.training.steps import Recipe
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a network is trained on, on the device or in the host's memory.
+
+    Attributes
+    ----------
+    X : array, shape (N, n_in)
+    Y : array, shape (N, n_out)
+    weights : array, shape (N, 1), or None
+    task : {"classification", "regression"}
+    """
+
+    X: Any
+    Y: Any
+    weights: Any
+    task: str
+
+    @property
+    def arrays(self) -> list[Any]:
+        """X, Y, and the weights if there are any."""
+        return [v for v in (self.X, self.Y, self.weights) if v is not None]
+
+    def rows(self, index: npt.NDArray[np.int64], model: Model) -> Examples:
+        """Return some of the examples."""
+
+        def taken(v: Any) -> Any:
+            if v is None or isinstance(v, np.ndarray):
+                return None if v is None else v[index]
+            return model.ops.xp.take(v, model.ops.asarray(index), axis=0)
+
+        return Examples(taken(self.X), taken(self.Y), taken(self.weights), self.task)
+
+    def placed(self, model: Model) -> Examples:
+        """Return them on the device, or all in the host's memory if the device does not hold them."""
+        ops, dtype = model.ops, model.dtype
+        if not ops.is_native(self.X) and not ops.holds(sum(arrays.nbytes_on_device(v, dtype) for v in self.arrays)):
+            placed = [self.X, *(np.asarray(ops.to_numpy(v)) for v in self.arrays[1:])]
+        else:
+            placed = [arrays.to_device(ops, v, dtype) for v in self.arrays]
+        X, Y, *weights = placed
+        return Examples(X, Y, weights[0] if weights else None, self.task)
+
+    def smoothed(self, share: float, model: Model) -> Examples:
+        """Return them with the targets t replaced by (1 - share) t + share / classes.
+
+        Szegedy et al., "Rethinking the Inception architecture for computer vision" (2016), section 7.
+        """
+        if self.task != "classification":
+            raise InputError(
+                "label_smoothing is for classes, and these targets are numbers to predict; leave it out."
+            )
+        xp = np if isinstance(self.Y, np.ndarray) else model.ops.xp
+        Y = xp.astype(self.Y, getattr(xp, model.dtype))
+        return Examples(self.X, (1 - share) * Y + share / max(2, Y.shape[1]), self.weights, self.task)
+
+    def fingerprint(self, model: Model) -> str:
+        """Return a short text that differs where the data do."""
+        return checkpoint.fingerprint(model.ops, self.arrays)
+
+
+class Fitting:
+    """One training of a model, begun anew or taken up from its checkpoint.
+
+    Parameters
+    ----------
+    model : Model
+    rng : numpy.random.Generator
+    options : Options
+        With the defaults of this network filled in.
+    saved : callable
+        Returns the network as a checkpoint is to keep it.
+    facts : dict
+        What else must be the same for a training to go on from a checkpoint.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        rng: np.random.Generator,
+        options: Options,
+        saved: Callable[[], SavedModel],
+        facts: dict[str, Any],
+    ) -> None:
+        self._model, self._rng, self._options = model, rng, options
+        self._saved, self._facts = saved, facts
+        self._resumed: Resumed | None = None
+        if options.checkpoint is not None and options.checkpoint.exists():
+            self._resumed = checkpoint.read(options.checkpoint)
+        self._start = dict(rng.bit_generator.state) if self._resumed is None else self._resumed.start
+
+    def hold_out(self, examples: Examples, share: float) -> tuple[Examples, Examples]:
+        """Split examples into those to train and those to validate on, at random, of each class alike."""
+        rng = np.random.default_rng(0)
+        rng.bit_generator.state = self._start
+        order = rng.permutation(examples.X.shape[0])
+        if examples.task == "classification":
+            Y = examples.Y if isinstance(examples.Y, np.ndarray) else self._model.ops.to_numpy(examples.Y)
+            classes = to_classes(Y)
+            groups = [order[classes[order] == k] for k in np.unique(classes)]
+        else:
+            groups = [order]
+        counts = [round(share * len(group)) for group in groups]
+        if not 0 < sum(counts) < len(order):
+            raise InputError(
+                f"validation_split {share:g} of {len(order)} examples leaves {sum(counts)} to validate on and "
+                f"{len(order) - sum(counts)} to train on; both need some. Choose another share."
+            )
+        held = np.sort(np.concatenate([group[:count] for group, count in zip(groups, counts, strict=True)]))
+        kept = np.setdiff1d(np.arange(len(order)), held, assume_unique=True)
+        return examples.rows(kept, self._model), examples.rows(held, self._model)
+
+    def run(self, examples: Examples, validation: loop.Validation | None, history: History) -> None:
+        """Train; `history` is filled, and keeps what was done however it ends."""
+        model, rng, options, resumed = self._model, self._rng, self._options, self._resumed
+        n, file = examples.X.shape[0], None
+        if options.checkpoint is not None:
+            described = options.description(len(model.sizes))
+            description = {**described, **self._facts, "data": examples.fingerprint(model)}
+            file = Checkpoint(options.checkpoint, description, self._saved, self._start, options.checkpoint_seconds)
+            if resumed is not None:
+                resumed.check(options.checkpoint, description)
+                _take_up(model, rng, history, resumed)
+        course = loop.Course(
+            model, history, options.epochs, rng, validation, options.early_stopping, options.on_epoch, file
+        )
+        if resumed is not None and resumed.snapshot.best is not None:
+            course.restore_best(resumed.snapshot.best)
+        if options.label_smoothing:
+            examples = examples.smoothed(options.label_smoothing, model)
+        examples = examples.placed(model)
+        if isinstance(options.optimizer, LBFGS):
+            whole = lbfgs.WholeGradient(model, examples.arrays, options.l2 / n)
+            lbfgs.run(whole, options.optimizer, course, saved=file is not None)
+            return
+        sgd = MiniBatchSGD(
+            recipe(model, options, n), examples.X, examples.Y, rng, examples.weights, options.engine, options.threads
+        )
+        history.engine = sgd.engine
+        if resumed is not None:
+            _restore_steps(sgd, resumed, options)
+        loop.run(sgd, options.eta, course, options.on_progress)
+
+
+def recipe(model: Model, options: Options, n: int) -> Recipe:
+    """Return what a step on some of n examples does."""
+    return Recipe(
+        model,
+        min(options.batch_size, n),
+        options.optimizer,
+        l2=options.l2 / n,
+        l1=options.l1 / n,
+        weight_decay=options.weight_decay or 0.0,
+        dropout=options.dropout_by_layer(len(model.sizes)),
+        max_norm=options.max_norm,
+        clip_value=options.clip_value,
+        clip_norm=options.clip_norm,
+    )
+
+
+def _take_up(model: Model, rng: np.random.Generator, history: History, resumed: Resumed) -> None:
+    """Bring model, generator and history to where the checkpoint was."""
+    ops = model.ops
+    parameters, values = model.parameters, [*resumed.model.weights, *resumed.model.biases]
+    for array, value in zip([*parameters.weights, *parameters.biases], values, strict=True):
+        ops.copy(ops.asarray(value, model.dtype), out=array)
+    rng.bit_generator.state = resumed.snapshot.rng
+    history.epochs[:] = resumed.history.epochs
+
+
+def _restore_steps(sgd: MiniBatchSGD, resumed: Resumed, options: Options) -> None:
+    snapshot = resumed.snapshot
+    if snapshot.states.shape[0] != options.optimizer.states:
+        raise FileFormatError(
+            f"{options.checkpoint}: damaged: {options.optimizer.name} remembers {options.optimizer.states} numbers "
+            f"of each parameter, and the file has {snapshot.states.shape[0]}."
+        )
+    sgd.steps.restore(snapshot.taken, snapshot.states)
