@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from gpunet import model_file
 from gpunet.backends import Backend
-from gpunet.errors import FileFormatError, InputError
+from gpunet.errors import FileFormatError, InputError, one_line
 from gpunet.model_file import SavedModel, SavedTraining
 from gpunet.training.history import History
 
@@ -152,12 +152,12 @@ def read(path: str | os.PathLike[str]) -> Resumed:
     try:
         snapshot = Snapshot(facts["taken"], tensors["states"], tensors.get("best"), facts["rng"], facts["history"])
         history = History.from_dict(snapshot.history)
-        for state in (facts["rng"], facts["start"]):
-            np.random.default_rng(0).bit_generator.state = state
         fits = (
             type(snapshot.taken) is int
             and snapshot.taken >= 0
             and isinstance(facts["description"], dict)
+            and all(map(_is_state, (facts["rng"], facts["start"])))
+            and _is_whole(history)
             and set(tensors) <= {"states", "best"}
             and snapshot.states.ndim == 2
             and snapshot.states.shape[1] == count
@@ -165,10 +165,42 @@ def read(path: str | os.PathLike[str]) -> Resumed:
             and all(v.dtype.name == model.dtype and np.isfinite(v).all() for v in tensors.values())
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise FileFormatError(f"{path}: damaged: its training's state can not be read ({error!r:.100}).") from error
+        raise FileFormatError(
+            f"{path}: damaged: its training's state can not be read ({one_line(error, 80)})."
+        ) from error
     if not fits:
         raise FileFormatError(f"{path}: damaged: its training's state does not fit its network.")
     return Resumed(model, snapshot, facts["start"], facts["description"], history)
+
+
+def _is_state(state: Any) -> bool:
+    """Say whether a generator takes this state and gives it back."""
+    generator = np.random.default_rng(0)
+    generator.bit_generator.state = state
+    return bool(generator.bit_generator.state == state)
+
+
+def _is_whole(history: History) -> bool:
+    """Say whether a history that was read has values of the right types, and its epochs in their order."""
+    texts = (history.device, history.backend, history.engine, history.optimizer, history.stopped or "")
+    best = history.best_epoch
+    return (
+        all(isinstance(text, str) for text in texts)
+        and (history.eta is None or _is_number(history.eta))
+        and type(history.batch_size) is int
+        and (best is None or (type(best) is int and 0 <= best < max(1, len(history.epochs))))
+        and all(
+            type(e.epoch) is int
+            and e.epoch == i
+            and all(map(_is_number, (e.cost, e.seconds, e.examples_per_second)))
+            and all(v is None or _is_number(v) for v in (e.validation_cost, e.validation_score, e.eta))
+            for i, e in enumerate(history.epochs)
+        )
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def fingerprint(ops: Backend, arrays: Sequence[Any]) -> str:

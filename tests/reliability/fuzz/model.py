@@ -151,10 +151,12 @@ def _replaced(tree: Any, old: Any, new: Any) -> Any:
         return new
     if isinstance(tree, dict):
         return {key: _replaced(value, old, new) for key, value in tree.items()}
+    if isinstance(tree, Pairs):
+        return Pairs((key, _replaced(value, old, new)) for key, value in tree)
     return [_replaced(value, old, new) for value in tree] if isinstance(tree, list) else tree
 
 
-def _edit_tensor(rng: Random, tensors: dict[str, Any], buffer: bytearray) -> None:
+def edit_tensor(rng: Random, tensors: dict[str, Any], buffer: bytearray) -> None:
     name = rng.choice(list(tensors))
     tensor = tensors[name]
     start, stop = tensor["data_offsets"]
@@ -174,14 +176,12 @@ def _edit_tensor(rng: Random, tensors: dict[str, Any], buffer: bytearray) -> Non
         )  # fmt: skip
     elif how == 3:  # two tensors in one place
         tensor["data_offsets"] = list(tensors[rng.choice(list(tensors))]["data_offsets"])
-    elif how == 4:
+    elif how in (4, 5) and start < stop:
         at = rng.randrange(start, stop, 4)
-        buffer[at : at + 8] = struct.pack(rng.choice("<>") + "d", rng.choice((math.nan, math.inf, -math.inf, 1e308)))[
-            : len(buffer) - at
-        ]
-    elif how == 5:
-        buffer[at : at + 4] = struct.pack("<f", math.nan) if (at := rng.randrange(start, stop, 4)) % 4 == 0 else b""
-    elif how == 6:
+        odd = rng.choice((math.nan, math.inf, -math.inf))
+        piece = struct.pack("<f", odd) if how == 4 else struct.pack(rng.choice("<>") + "d", odd)
+        buffer[at : at + len(piece)] = piece[: len(buffer) - at]
+    elif how == 6 and buffer:
         del buffer[rng.randrange(len(buffer)) :]
     else:
         buffer += rng.choice((b"\0", b"\0" * 64))
@@ -196,7 +196,7 @@ def make(rng: Random) -> Sample:
         if rng.random() < 0.2:
             description = edited(rng, description) if isinstance(description, dict) else description
     elif level < 6:
-        _edit_tensor(rng, tensors, buffer)
+        edit_tensor(rng, tensors, buffer)
     text = dump(description)
     if level == 6:
         text = damaged(rng, text.encode()).decode("latin-1")

@@ -156,7 +156,7 @@ def _spoil(rng: Random, entry: _Entry) -> None:
         entry.local["name"] = rng.choice((b"z.npy", entry.name.upper(), b""))
     elif how == 9:
         entry.name = rng.choice((
-            b"../X.npy", b"X.npy\0.txt", b"X", b"x.npy", b"", b"\xff\xfe.npy", b"k" * 3000 + b".npy", b"a\nb.npy", b"X/",
+            b"../X.npy", b"X.npy\0.txt", b"X", b"x.npy", b"", b"\xff\xfe.npy", b"k" * 3000 + b".npy", b"a\nb.npy",
             b"\x1b[31m.npy", "é.npy".encode(), b"X.npy.npy", b"y.npy", b"/X.npy", b"C:X.npy",
         ))  # fmt: skip
     elif how == 10:  # the right checksum for a part of what is there, or for more
