@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import mmap
 import multiprocessing
@@ -129,6 +130,7 @@ class _Process:
         try:
             folder.mkdir(exist_ok=True)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            faulthandler.disable()  # a crash is told by the parent
             tally = _read_all(target, seed, range(self.start, self.stop), folder, self._shared)
             pipe.send_bytes(pickle.dumps(tally))
             status = 0
