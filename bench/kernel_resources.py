@@ -15,7 +15,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gpunet import activations, costs, optimizers
+from gpunet import activations, costs, optimizers, parity_cases
 from gpunet.backends.cupy_kernels import Variant, source
 from gpunet.kernels import cuda_source
 
@@ -42,10 +42,10 @@ def variants():
         for r in (1, 2, 4):
             yield one("layer_gradient", f"tile {16 * r}", per_thread=r)
             for kernel in ("layer_forward", "layer_backward"):  # of the activations that with the longest code
-                yield one(kernel, f"sigmoid, tile {16 * r}", activation=activations.get("sigmoid"), per_thread=r)
+                yield one(kernel, f"gelu, tile {16 * r}", activation=activations.get("gelu"), per_thread=r)
         for cost in costs.BUILT_IN.values():
             for f in fused:
-                if cost.cuda and cost.cuda_delta(f) and (cost.outputs is None or f.name in cost.outputs):
+                if f.name in parity_cases.OUTPUTS[cost.name] and cost.cuda and cost.cuda_delta(f):
                     yield one("output_error", f"{cost.name} {f.name}", activation=f, cost=cost)
         for kernel in ("softmax", "softmax_prime", "softmax_error", "outer_batch", "count_right"):
             yield one(kernel)

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpunet import datasets, optimizers
+    from gpunet import datasets, logs, optimizers, plots
     from gpunet.activations import Activation, mixed
     from gpunet.config import show_config
     from gpunet.costs import Cost
@@ -28,8 +28,10 @@ __all__ = [
     "__version__",
     "check_gradients",
     "datasets",
+    "logs",
     "mixed",
     "optimizers",
+    "plots",
     "schedules",
     "show_config",
 ]
@@ -53,7 +55,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("backends", "datasets", "optimizers"):
+    if name in ("backends", "datasets", "interop", "logs", "optimizers", "plots"):
         return import_module(f"gpunet.{name}")
     if name == "schedules":
         return import_module("gpunet.training.schedules")

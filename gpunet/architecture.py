@@ -80,6 +80,11 @@ def layer_activations(activation: Any, output_activation: Any, cost: Cost, sizes
             raise InputError(f"layer {l} has {n} neurons, but its mixed activation names neuron {max(f.neurons)}.")
         if f.name == "softmax" and n == 1:
             raise InputError(f"layer {l} has one neuron, and softmax over one neuron is always 1; use sigmoid.")
+    if sizes[-1] < cost.least_outputs:
+        raise InputError(
+            f"the {cost.name} cost needs at least {cost.least_outputs} outputs, one for each class: the last of "
+            f"sizes {list(sizes)} must be larger."
+        )
     _check_names(chosen)
     return chosen
 
@@ -88,6 +93,6 @@ def _check_names(chosen: list[Activation]) -> None:
     """Refuse two activations of one name: a model file tells them apart by their names."""
     by_name: dict[str, Activation] = {}
     for f in chosen:
-        for part in (f.default, *f.neurons.values()) if isinstance(f, Mixed) else (f,):
-            if by_name.setdefault(part.name, part) is not part:
+        for part in f.parts if isinstance(f, Mixed) else (f,):
+            if not activations.is_built_in(part) and by_name.setdefault(part.name, part) is not part:
                 raise InputError(f"two different activations have the name {part.name!r}; give them two names.")

@@ -23,6 +23,7 @@ _PACKAGES = (
     "torch",
     "scikit-learn",
     "matplotlib",
+    "pyarrow",
 )
 
 

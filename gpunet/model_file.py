@@ -8,6 +8,7 @@ The tensors are ``weights.1``, ``biases.1``, ... by the book's layer number. The
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import math
 import os
@@ -38,7 +39,7 @@ class SavedModel:
 
     sizes: list[int]
     activations: list[Any]
-    cost: str
+    cost: Any
     dtype: str
     input_scale: float
     task: str
@@ -123,7 +124,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """
     check_replaceable(path)
     place = path.resolve()
-    part = place.with_name(f".{place.name[:100]}.{secrets.token_hex(4)}.part")
+    part = place.with_name(f"{_part_prefix(place)}{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
             file.write(content)
@@ -136,6 +137,17 @@ def replace_file(path: Path, content: bytes) -> None:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what processes that were killed while they wrote to `path` have left beside it."""
+    place = path.resolve()
+    for part in place.parent.glob(f"{glob.escape(_part_prefix(place))}????????.part"):
+        part.unlink(missing_ok=True)
+
+
+def _part_prefix(place: Path) -> str:
+    return f".{place.name[:100]}."
 
 
 def read(path: str | os.PathLike[str]) -> SavedModel:
@@ -210,7 +222,7 @@ def _are_sizes(value: Any) -> bool:
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "sizes": _are_sizes,
     "activations": lambda value: isinstance(value, list),
-    "cost": lambda value: isinstance(value, str),
+    "cost": lambda value: isinstance(value, str | dict),
     "dtype": lambda value: value in ("float32", "float64"),
     "input_scale": _is_number,
     "task": lambda value: value in ("classification", "regression"),

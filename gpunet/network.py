@@ -29,9 +29,10 @@ from gpunet.training.eta_finder import EtaSearch
 from gpunet.training.fit import Examples, Fitting
 from gpunet.training.history import Epoch, History
 from gpunet.training.options import Callback, Options
-from gpunet.training.outputs import count_right, outputs
+from gpunet.training.outputs import count_right, measure, outputs
 from gpunet.training.schedules import Schedule
 from gpunet.training.sgd import Progress
+from gpunet.training.source import Source, SourceRows
 from gpunet.training.steps import Recipe, VerbSteps
 
 #: Inputs above this size saturate a network from the start.
@@ -67,16 +68,17 @@ class Network:
     sizes : sequence of int
         Neurons in each layer, the input first: ``[784, 30, 10]``.
     activation : str, Activation, or a list of them, default "sigmoid"
-        "sigmoid", "tanh", "relu", "linear", "softmax", an `Activation` of one's own, or `mixed`; for all
-        layers, or a list with one for each layer after the input.
+        A name from docs/functions.md such as "sigmoid", "tanh", "relu" or "gelu", an `Activation` of one's own, or
+        `mixed`; for all layers, or a list with one for each layer after the input.
     output_activation : str or Activation, optional
         That of the last layer. By default the one the cost is made for ("sigmoid" for cross-entropy, "softmax"
         for log-likelihood), else `activation`.
     cost : str or Cost, default "quadratic"
-        "quadratic", "cross-entropy", "log-likelihood", or a `Cost` of one's own.
-    init : {"auto", "normal", "scaled", "he"}
-        Initial parameters: the book's chapter 1, its chapter 3, He et al.; "auto" takes the first for sigmoid
-        layers, He for ReLU, the second for others.
+        A name from docs/functions.md such as "quadratic", "cross-entropy", "log-likelihood", "huber" or "hinge"
+        (at least two outputs, of which the largest names the class), or a `Cost` of one's own.
+    init : {"auto", "normal", "scaled", "he", "glorot", "lecun", "orthogonal"}
+        Initial parameters: the book's chapter 1, its chapter 3, He et al., ...; "auto" takes the first for sigmoid
+        layers, He for ReLU and its kin, the second for others.
     dtype : {"float32", "float64"}
         The type in which everything is computed.
     device : {"auto", "cpu", "cuda", "cuda:1", ...}, module or Backend
@@ -158,7 +160,8 @@ class Network:
         self._scale_was_given = True
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
-        self.task = "classification" if model.activations[-1].range == (0.0, 1.0) else "regression"
+        by_output = "classification" if model.activations[-1].range == (0.0, 1.0) else "regression"
+        self.task = model.cost.task or by_output
 
     def __repr__(self) -> str:
         names = [f.name for f in self.activations]
@@ -385,7 +388,7 @@ class Network:
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         *,
         epochs: int = 30,
         batch_size: int = 10,
@@ -403,11 +406,12 @@ class Network:
         sample_weight: Any = None,
         engine: str = "auto",
         threads: int | None = None,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, Any] | Source | None = None,
         validation_split: float = 0.0,
         early_stopping: bool | int | EarlyStopping | None = None,
         on_epoch: Callback | Sequence[Callback] | None = None,
         on_progress: Progress | None = None,
+        diagnostics: bool = False,
         checkpoint: str | os.PathLike[str] | None = None,
         resume: bool = False,
         checkpoint_seconds: float = 10.0,
@@ -419,10 +423,11 @@ class Network:
 
         Parameters
         ----------
-        X : array, shape (N, n_in)
-            Inputs. uint8 stays uint8 in memory; everything else is converted to the network's dtype.
+        X : array, shape (N, n_in), or a source
+            Inputs. uint8 stays uint8 in memory; everything else is converted to the network's dtype. A source, as
+            `datasets.open_data` returns, is read chunk by chunk and has the targets with it.
         y : array, shape (N,) or (N, n_out)
-            Class labels, whole numbers from 0 to n_out - 1, or targets.
+            Class labels, whole numbers from 0 to n_out - 1, or targets; left out for a source.
         epochs : int
         batch_size : int
             Examples a step. More than N makes every epoch one step on all of them.
@@ -460,9 +465,9 @@ class Network:
         sample_weight : array, shape (N,), optional
             How much each example's cost counts. A mini-batch's gradient is the weighted mean of its examples'.
         engine : {"auto", "compiled", "verbs"}
-            What takes the steps. "compiled" is for NumPy on the CPU, the book's activations and costs, and plain SGD,
-            momentum, Nesterov's and Adam, with L2; "verbs" is NumPy, CuPy or whatever else the device has; "auto"
-            takes the first where it can. ``history.engine`` says which it was.
+            What takes the steps. "compiled" is for NumPy on the CPU, the activations and costs that it knows, and
+            plain SGD, momentum, Nesterov's and Adam, with L2; "verbs" is NumPy, CuPy or whatever else the device has;
+            "auto" takes the first where it can. ``history.engine`` says which it was.
         threads : int, optional
             How many threads of the CPU share a step. By default one, and more where they are seen to be faster while
             the training runs. It has no effect on other devices.
@@ -479,6 +484,9 @@ class Network:
         on_progress : callable, optional
             Called about ten times a second with the number of the epoch's examples done. The network's weights are to
             be read and set between epochs only: the compiled engine has its own within one.
+        diagnostics : bool, default False
+            Whether to measure after each epoch, on 1000 of the examples, the norms of each layer's errors, gradients
+            and weights, and its share of saturated neurons: the `layers` of an `Epoch`.
         checkpoint : path, optional
             A file that the training's state is written to between epochs, whole or not at all, and when the training
             ends or is interrupted.
@@ -524,20 +532,31 @@ class Network:
             early_stopping=early_stopping,
             on_epoch=on_epoch,
             on_progress=on_progress,
+            diagnostics=diagnostics,
             checkpoint=checkpoint,
             resume=resume,
             checkpoint_seconds=checkpoint_seconds,
         )
         with self._on_device("the training"):
             X, Y, task = self._rows(X, y, "X", "y")
-            self._note_large_inputs(X)
-            weights = targets.example_weights(self._model.ops, Y, task, class_weight, sample_weight)
-            examples = Examples(X, Y, weights, task)
-            return self._train(examples, options, validation_data, validation_split)
+            self._note_large_inputs(X.first() if isinstance(X, SourceRows) else X)
+            if isinstance(X, SourceRows):
+                _refuse_for_a_source(
+                    class_weight=class_weight,
+                    sample_weight=sample_weight,
+                    validation_split=validation_split,
+                    diagnostics=diagnostics or None,
+                )
+                weights = None
+            else:
+                weights = targets.example_weights(self._model.ops, Y, task, class_weight, sample_weight)
+            return self._train(Examples(X, Y, weights, task), options, validation_data, validation_split)
 
     def outputs(self, X: Any) -> npt.NDArray[Any]:
         """Return the output activations for rows X, (m, n_in) -> (m, n_out)."""
         with self._on_device("the examples"):
+            if isinstance(X, Source):
+                return outputs(self._model, SourceRows(self._model, X, "X").without_targets())
             return outputs(self._model, arrays.rows(self._model.ops, X, self.sizes[0], self.dtype))
 
     def predict(self, X: Any) -> npt.NDArray[Any]:
@@ -552,13 +571,15 @@ class Network:
             return metrics.to_classes(a)
         return a[:, 0] if a.shape[1] == 1 else a
 
-    def score(self, X: Any, y: Any) -> float:
+    def score(self, X: Any, y: Any = None) -> float:
         """Return the accuracy on rows X with classes y; for regression (see `predict`) R^2, the mean over outputs.
 
         y that are neither labels nor one-hot rows are scored by R^2 in any case.
         """
         with self._on_device("the examples"):
             X, Y, task = self._rows(X, y, "X", "y")
+            if isinstance(X, SourceRows):
+                return measure(self._model, X, Y, self._task_of_score(X.targets_like(), task))[1]
             Y = self._model.ops.to_numpy(Y)
             if self._task_of_score(y, task) == "regression":
                 return metrics.r_squared(outputs(self._model, X), Y)
@@ -619,6 +640,8 @@ class Network:
         if checks.positive_int(steps, "steps") < 10:
             raise InputError(f"steps must be at least 10, got {steps}.")
         with self._on_device("the search"):
+            if isinstance(X, Source):
+                raise InputError("find_eta takes arrays; a few thousand examples of the source are enough for it.")
             X, Y, task = self._rows(X, y, "X", "y")
             data = Examples(X, Y, None, task).placed(self._model).arrays
             rng = np.random.default_rng()
@@ -647,7 +670,7 @@ class Network:
         return model_file.SavedModel(
             sizes=self.sizes,
             activations=[activation_functions.to_json(f) for f in self.activations],
-            cost=self.cost.name,
+            cost=costs.to_json(self.cost),
             dtype=self.dtype,
             input_scale=self.input_scale,
             task=self.task,
@@ -687,7 +710,7 @@ class Network:
         saved = model_file.read(path)
         try:
             by_layer = [activation_functions.from_json(f, functions) for f in saved.activations]
-            cost = own_costs[saved.cost] if saved.cost in own_costs else costs.get(saved.cost)
+            cost = costs.from_json(saved.cost, own_costs)
             by_layer = architecture.layer_activations(by_layer, None, cost, saved.sizes)
             cost.check_output(by_layer[-1])
             scale = architecture.input_scale(saved.input_scale, saved.dtype)
@@ -729,23 +752,31 @@ class Network:
         return arrays.columns(self._model.ops, x, self.sizes[l], self.dtype, what)
 
     def _rows(self, X: Any, y: Any, X_name: str, y_name: str) -> tuple[Array, Array, str]:
-        """Return inputs and targets, checked and where they are, and the task that the targets are for."""
+        """Return inputs and targets, checked and where they are, and the task that the targets are for.
+
+        Of a source they are `SourceRows` and None.
+        """
         ops, n_in, n_out = self._model.ops, self.sizes[0], self.sizes[-1]
+        if isinstance(X, Source):
+            if y is not None:
+                raise InputError(f"{X_name} is a source, which has its own targets; leave {y_name} out.")
+            examples = SourceRows(self._model, X, X_name)
+            return examples, None, examples.task()
         X = arrays.rows(ops, X, n_in, self.dtype, X_name)
-        return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], y_name)
+        return X, *targets.targets(ops, y, X.shape[0], n_out, self.dtype, self.activations[-1], self.cost, y_name)
 
     def _book_data(self, pairs: Any, what: str) -> tuple[Array, Array, str]:
         """Return the book's tuples as `_rows` does rows."""
         x, y = targets.book_pairs(pairs, self.sizes[-1], what)
         X = self._columns(x, 0, f"the x of {what}")
-        n_out, output = self.sizes[-1], self.activations[-1]
-        return X, *targets.targets(self._model.ops, y, len(y), n_out, self.dtype, output, f"the y of {what}")
+        ops, n_out, output = self._model.ops, self.sizes[-1], self.activations[-1]
+        return X, *targets.targets(ops, y, len(y), n_out, self.dtype, output, self.cost, f"the y of {what}")
 
     def _train(
         self,
         examples: Examples,
         options: Options,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: tuple[Any, Any] | Source | None = None,
         validation_split: float = 0.0,
     ) -> History:
         """Train; where not one epoch is kept, task and history stay as they were."""
@@ -783,7 +814,7 @@ class Network:
             if not is_lbfgs:
                 self._note_large_batch(options.batch_size, n)
             history.batch_size = n if is_lbfgs else min(options.batch_size, n)
-            self.task, self.history = examples.task, history
+            self.task, self.history, history.task = examples.task, history, examples.task
             fitting.run(examples, validation, history)
         finally:
             if not history.epochs:
@@ -799,9 +830,9 @@ class Network:
 
     def _validation(self, data: Any, trained_for: str) -> loop.Validation:
         try:
-            X, y = data
+            X, y = (data, None) if isinstance(data, Source) else data
         except (TypeError, ValueError):
-            raise InputError("validation_data must be a pair (X, y).") from None
+            raise InputError("validation_data must be a pair (X, y) or a source.") from None
         X, Y, task = self._rows(X, y, "validation_data[0]", "validation_data[1]")
         if trained_for == "classification" and task == "regression":
             raise InputError("validation_data[1] must be labels or one-hot rows, as y is.")
@@ -809,6 +840,8 @@ class Network:
 
     def _as_validation(self, examples: Examples) -> loop.Validation:
         placed = Examples(examples.X, examples.Y, None, examples.task).placed(self._model)
+        if isinstance(placed.X, SourceRows):
+            return loop.Validation(placed.X, None, placed.task)
         return loop.Validation(placed.X, np.array(self._model.ops.to_numpy(placed.Y)), placed.task)
 
     def _note_large_inputs(self, X: Array) -> None:
@@ -848,6 +881,16 @@ class Network:
     def _to_host(self, nabla: list[tuple[Array, Array]]) -> Gradients:
         to_numpy = self._model.ops.to_numpy
         return [to_numpy(b) for b, _ in nabla], [to_numpy(w) for _, w in nabla]
+
+
+def _refuse_for_a_source(**options: Any) -> None:
+    """Refuse what would need all examples at once."""
+    given = [name for name, value in options.items() if value is not None and value != 0]
+    if given:
+        raise InputError(
+            f"{' and '.join(given)} needs all examples in memory, but X is read chunk by chunk; leave it out, and "
+            "validate on data of their own by validation_data."
+        )
 
 
 def _by_name(custom: Any) -> tuple[dict[str, Activation], dict[str, Cost]]:

@@ -25,6 +25,8 @@ _SEED = 2
 
 #: (n, m): neurons and examples, around a warp's 32, a block's 256 and beyond.
 ELEMENTWISE = ((1, 1), (1, 127), (31, 3), (32, 10), (33, 127), (257, 1), (257, 10), (1000, 3))
+#: The same for functions whose kernels differ from others in one expression.
+FEW = ((1, 1), (33, 127), (257, 10))
 #: (n, k, m): the product of (n, k) and (k, m).
 PRODUCTS = ((1, 1, 1), (31, 33, 3), (33, 32, 10), (32, 257, 127), (257, 31, 1), (10, 1000, 10), (1000, 33, 3))
 #: (j, k, m): an outer product (j, k) for each of m examples.
@@ -53,6 +55,8 @@ FORWARD_LAYERS = (
     (129, 128, 33),
     (257, 65, 31),
 )
+#: Of whole layers, where one such function stands for all: a block an output forward, tiles backward.
+FEW_LAYERS = ((33, 3, 257), (17, 15, 33))
 #: (p, n_weights): parameters, and how many of them are weights; around a block and the 8192 that NumPy takes at once.
 UPDATES = ((1, 1), (1, 0), (31, 30), (257, 256), (1000, 0), (8193, 8192), (20011, 9001))
 
@@ -84,11 +88,34 @@ QUARTIC = Cost(
 )
 ACTIVATIONS: dict[str, Activation] = {
     **activations.BUILT_IN,
+    "leaky_relu": activations.LeakyReLU(0.2),  # constants that are not the usual ones
     "custom": SOFTSTEP,
     "custom with kernel": SOFTSTEP_KERNEL,
     "mixed": activations.mixed("tanh", {0: SOFTSTEP}),
 }
-COSTS: dict[str, Cost] = {**costs.BUILT_IN, "custom": QUARTIC}
+#: In the shapes of FEW, and in whole layers by gelu alone; the others are those whose kernels and ways differ.
+ONE_EXPRESSION = ("leaky_relu", "elu", "gelu", "silu", "softplus", "hard_sigmoid", "exp")
+THOROUGH = tuple(name for name in ACTIVATIONS if name not in ONE_EXPRESSION)
+COSTS: dict[str, Cost] = {
+    **costs.BUILT_IN,
+    "huber": costs.Huber(0.3),
+    "quantile": costs.Quantile(0.9),
+    "custom": QUARTIC,
+}
+#: The outputs that each cost is tried with: its own, and what goes another way or has another kind of f'.
+OUTPUTS = {
+    "quadratic": (*THOROUGH, "gelu"),
+    "cross-entropy": ("sigmoid", "custom"),
+    "log-likelihood": ("softmax", "custom"),
+    "huber": ("linear", "gelu"),
+    "absolute": ("linear", "hard_sigmoid"),
+    "quantile": ("linear", "softplus"),
+    "poisson": ("exp", "custom"),
+    "hinge": ("linear", "custom with kernel"),
+    "custom": ("sigmoid", "relu", "softmax", "custom", "mixed"),
+}
+#: How far z goes where f is not bounded: one huge output would drown the others' cost.
+LARGEST_Z = {**dict.fromkeys(("relu", "leaky_relu", "elu", "gelu", "silu", "softplus", "linear"), 20.0), "exp": 3.0}
 #: alpha and beta: a gradient, a step of gradient descent, both factors at work.
 FACTORS = {"gradient": (1.0, 0.0), "step": (-0.03, 1.0), "alpha and beta": (0.7, -2.0)}
 #: alpha, and beta of biases and weights: as above, with L2, and where only one of the two may read what was there.
@@ -201,13 +228,8 @@ def cases(dtype: str, large: bool = True) -> Iterator[Case]:
 
 
 def output_pairs() -> list[str]:
-    """Return each cost with each output activation that it takes, such as "quadratic, tanh"."""
-    return [
-        f"{name}, {output}"
-        for name, cost in COSTS.items()
-        for output in ACTIVATIONS
-        if cost.outputs is None or output in (*cost.outputs, "custom")
-    ]
+    """Return the costs with output activations, such as "quadratic, tanh"."""
+    return [f"{name}, {output}" for name, outputs in OUTPUTS.items() for output in outputs]
 
 
 class Draw:
@@ -298,9 +320,10 @@ def _hadamard_prime(draw: Draw, name: str, n: int, m: int) -> Case:
 def _output_error(draw: Draw, pair: str, n: int, m: int) -> Case:
     cost, name = pair.split(", ")
     f = ACTIVATIONS[name]
-    bounded = name not in ("relu", "linear")
-    z = draw.weighted_input(n, m, 1000.0 if bounded else 20.0)  # one huge output would drown the others' cost
+    z = draw.weighted_input(n, m, LARGEST_Z.get(name, 1000.0))
     a, y = draw.activation(name, z), draw.targets(n, m)
+    if COSTS[cost].task == "classification":
+        y = y.round()
 
     def run(on: Caller) -> dict[str, Array]:
         device_a, device_y, total = on.columns(a), on.columns(y), on.ops.new_total()
@@ -568,17 +591,23 @@ _CASES: dict[str, Callable[..., Case]] = {
 #: By verb, the shapes and what they are tried with.
 Inputs = dict[str, list[tuple[tuple[int, ...], str]]]
 
+
+def _shapes_of(pair: str) -> tuple[tuple[int, int], ...]:
+    cost = pair.partition(", ")[0]
+    return ELEMENTWISE if cost in ("quadratic", "cross-entropy", "log-likelihood", "custom") else FEW
+
+
 SMALL: Inputs = {
     "matmul": list(product(PRODUCTS, ("w a", "w^T delta"))),
-    "activate": list(product(ELEMENTWISE, ACTIVATIONS)),
-    "output_error": list(product(ELEMENTWISE, output_pairs())),
-    "hadamard_prime": list(product(ELEMENTWISE, ACTIVATIONS)),
+    "activate": [*product(ELEMENTWISE, THOROUGH), *product(FEW, ONE_EXPRESSION)],
+    "output_error": [(shape, pair) for pair in output_pairs() for shape in _shapes_of(pair)],
+    "hadamard_prime": [*product(ELEMENTWISE, THOROUGH), *product(FEW, ONE_EXPRESSION)],
     "sum_batch": list(product(ELEMENTWISE, FACTORS)),
     "outer_sum": list(product(PRODUCTS, FACTORS)),
     "outer_batch": list(product(OUTER_BATCH, ("per example",))),
     "gather": list(product(ELEMENTWISE, SOURCES)),
-    "layer_forward": list(product(FORWARD_LAYERS, ACTIVATIONS)),
-    "layer_backward": list(product(LAYERS, ACTIVATIONS)),
+    "layer_forward": [*product(FORWARD_LAYERS, THOROUGH), *product(FEW_LAYERS, ("gelu",))],
+    "layer_backward": [*product(LAYERS, THOROUGH), *product(FEW_LAYERS, ("gelu",))],
     "layer_gradient": list(product(LAYERS, LAYER_FACTORS)),
     "update": list(product(UPDATES, reference.OPTIMIZERS)),
     "count_right": list(product(ELEMENTWISE, ENTRIES)),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gpunet.errors import GpunetError, InputError
 from gpunet.parity import Report, Result, Row, Training, to_dict
+from gpunet.plots import drawing
 
 
 def show(report: Report, details: bool) -> None:
@@ -94,32 +92,11 @@ def _pair(device: float, against: float) -> str:
 # -- The picture -----------------------------------------------------------------------------------------------
 
 
-def check_plot(path: Path) -> None:
-    """Fail before the comparison, not after it, if there can be no picture at `path`.
-
-    Raises
-    ------
-    GpunetError
-        If matplotlib is not installed.
-    InputError
-        If it does not write such files, or the folder is not there.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise GpunetError("--plot needs matplotlib: pip install 'gpunet[plot]'.")
-    known = importlib.import_module("matplotlib.figure").Figure().canvas.get_supported_filetypes()
-    if path.suffix.removeprefix(".") not in known:
-        raise InputError(f"--plot {path}: no picture format ends in {path.suffix!r}; such as .png, .svg or .pdf.")
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"--plot {path}: there is no folder {path.parent}; make it first.")
-
-
 def plot(report: Report, path: Path) -> None:
     """Draw the deviation along each training against its tolerance."""
     names = list(dict.fromkeys(training.name for training in report.trainings))
     dtypes = list(dict.fromkeys(training.dtype for training in report.trainings))
-    figure = importlib.import_module("matplotlib.figure").Figure(
-        figsize=(3.4 * len(names), 2.7 * len(dtypes) + 0.8), layout="constrained"
-    )
+    figure = drawing.new_figure("--plot", 3.4 * len(names), 2.7 * len(dtypes) + 0.8)
     axes = figure.subplots(len(dtypes), len(names), squeeze=False, sharex=True, sharey="row")
     for row, dtype in zip(axes, dtypes, strict=True):
         of_dtype = [training for training in report.trainings if training.dtype == dtype]
@@ -133,7 +110,7 @@ def plot(report: Report, path: Path) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(report.verdict())
     figure.supylabel("largest ||p - reference|| / ||reference||")
-    figure.savefig(path, dpi=150)
+    drawing.save_figure(figure, path)
 
 
 def _draw(axis: Any, training: Training, report: Report, top: float) -> None:

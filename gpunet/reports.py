@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any
@@ -11,6 +12,39 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from gpunet.training.history import Epoch
+
+#: How each metric is written for people.
+METRICS = {
+    "accuracy": "{:.2%} correct",
+    "f1": "F1 {:.4f}",
+    "auc": "AUC {:.4f}",
+    "mae": "MAE {:.6g}",
+    "rmse": "RMSE {:.6g}",
+    "r2": "R2 {:.4f}",
+}
+#: What an epoch's validation score is.
+_SCORES = {"classification": "accuracy", "regression": "r2"}
+#: Of a training of more epochs than `_MOST_LINES` not every one has a line for people, if they are short.
+_MOST_LINES, _FIRST_LINES, _LINE_SECONDS = 50, 5, 1.0
+
+
+def spelled(metrics: dict[str, float]) -> str:
+    """Return metrics as people read them."""
+    return ", ".join(METRICS[name].format(value) for name, value in metrics.items())
+
+
+def _settings(facts: dict[str, Any]) -> str:
+    """Return the learning rate, what changes it, and the regularization that is on."""
+    parts = [] if facts["eta"] is None else [f"eta {facts['eta']:g}"]
+    if facts["schedule"] != "constant":
+        parts.append(f"schedule {facts['schedule']}")
+    parts.append(f"l2 {facts['l2']:g}")
+    for name, value in facts["regularization"].items():
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        parts.append(f"{name.replace('_', ' ')} {shown}")
+    if facts["early_stopping"] is not None:
+        parts.append(f"early stopping after {facts['early_stopping']}")
+    return ", ".join(parts)
 
 
 class Report(ABC):
@@ -42,6 +76,7 @@ class JsonReport(Report):
     """One JSON object a line on standard output."""
 
     def start(self, facts: dict[str, Any]) -> None:
+        self._score = _SCORES[facts["task"]]
         self._line({"event": "start", **facts})
 
     def epoch(self, epoch: Epoch) -> None:
@@ -50,7 +85,7 @@ class JsonReport(Report):
                 "event": "epoch",
                 "epoch": epoch.epoch,
                 "cost": epoch.cost,
-                "accuracy": epoch.validation_score,
+                self._score: epoch.validation_score,
                 "seconds": epoch.seconds,
             }
         )
@@ -67,23 +102,39 @@ class PlainReport(Report):
     """The book's line for each epoch, for logs and pipes."""
 
     def start(self, facts: dict[str, Any]) -> None:
-        self._n_test = facts["test_examples"]
+        self._last_line = time.monotonic()
+        self._n, self._aim, self._epochs = facts["validation_examples"], facts["task"], facts["epochs"]
         self._line(
             f"Training {facts['sizes']} on {facts['examples']:,} examples of {facts['data']}, tested on "
             f"{facts['test_examples']:,}{' of them' if facts['tested_on_training_data'] else ''}"
+            f"{'' if facts['validated_on_test_data'] else f', validated on {self._n:,} others'}"
         )
+        if facts["about"]:
+            self._line(facts["about"])
         self._line(
             f"{facts['cost']} cost, {', '.join(facts['activations'])}, mini-batch {facts['batch_size']}, "
-            f"{facts['optimizer']}, eta {facts['eta']:g}, l2 {facts['l2']:g}, {facts['dtype']}, "
+            f"{facts['optimizer']}, {_settings(facts)}, {facts['dtype']}, "
             f"seed {facts['seed']}, {facts['backend']}"
         )
 
     def epoch(self, epoch: Epoch) -> None:
-        correct = round((epoch.validation_score or 0.0) * self._n_test)
-        self._line(f"Epoch {epoch.epoch}: {correct} / {self._n_test}, cost {epoch.cost:.4f}, {epoch.seconds:.2f} s")
+        now = time.monotonic()
+        is_one_of_many = epoch.epoch >= _FIRST_LINES and (epoch.epoch + 1) % max(1, self._epochs // _MOST_LINES)
+        if is_one_of_many and now - self._last_line < _LINE_SECONDS:
+            return
+        self._last_line = now
+        score = epoch.validation_score or 0.0
+        is_count = self._aim == "classification"
+        shown = f"{round(score * self._n)} / {self._n}" if is_count else f"R2 {score:.4f}"
+        self._line(f"Epoch {epoch.epoch}: {shown}, cost {epoch.cost:.4f}, {epoch.seconds:.2f} s")
 
     def end(self, facts: dict[str, Any]) -> None:
-        self._line(f"{facts['accuracy']:.2%} correct after {facts['epochs']} epochs, {facts['seconds']:.1f} s")
+        metrics = spelled({name: facts[name] for name in METRICS if name in facts})
+        if facts["stopped"]:
+            self._line(f"ended early: {facts['stopped']}")
+        if facts["best_epoch"] is not None:
+            self._line(f"the model is that of epoch {facts['best_epoch']}")
+        self._line(f"{metrics} after {facts['epochs']} epochs, {facts['seconds']:.1f} s")
 
     def _line(self, text: str) -> None:
         print(text, flush=True)
@@ -97,7 +148,7 @@ class TerminalReport(PlainReport):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(),
             TextColumn("{task.percentage:3.0f} %"),
-            TextColumn("cost {task.fields[cost]}  accuracy {task.fields[accuracy]}  {task.fields[speed]}"),
+            TextColumn("cost {task.fields[cost]}  {task.fields[score]}  {task.fields[speed]}"),
             TimeRemainingColumn(compact=True),
             TextColumn("left"),
             console=console,
@@ -109,24 +160,24 @@ class TerminalReport(PlainReport):
 
     def start(self, facts: dict[str, Any]) -> None:
         super().start(facts)
-        self._n, self._epochs, self._done = facts["examples"], facts["epochs"], 0
+        self._n_train, self._done = facts["examples"], 0
         self._task = self._bar.add_task(
-            "training", total=self._n * self._epochs, epoch=self._of(0), cost="-", accuracy="-", speed=""
+            "training", total=self._n_train * self._epochs, epoch=self._of(0), cost="-", score="", speed=""
         )
         self._bar.start()
 
     def progress(self, examples: int) -> None:
-        self._bar.update(self._task, completed=self._done * self._n + examples)
+        self._bar.update(self._task, completed=self._done * self._n_train + examples)
 
     def epoch(self, epoch: Epoch) -> None:
         super().epoch(epoch)
-        self._done += 1
+        self._done = epoch.epoch + 1  # which a training that goes on does not begin with 0
         self._bar.update(
             self._task,
-            completed=self._done * self._n,
+            completed=self._done * self._n_train,
             epoch=self._of(min(self._done, self._epochs - 1)),
             cost=f"{epoch.cost:.4f}",
-            accuracy=f"{epoch.validation_score or 0.0:.2%}",
+            score=spelled({_SCORES[self._aim]: epoch.validation_score or 0.0}),
             speed=f"{epoch.examples_per_second:,.0f} examples/s",
         )
 

@@ -12,30 +12,37 @@ import numpy.typing as npt
 from gpunet import arrays, checks
 from gpunet.activations import Activation, Softmax
 from gpunet.backends import Array, Backend
+from gpunet.costs import Cost
 from gpunet.errors import InputError
 
 _TEXT_ADVICE = " Classes that have names: classes, y = numpy.unique(y, return_inverse=True)."
 
 
 def targets(
-    ops: Backend, y: Any, m: int, n_out: int, dtype: str, output: Activation, what: str = "y"
+    ops: Backend, y: Any, m: int, n_out: int, dtype: str, output: Activation, cost: Cost, what: str = "y"
 ) -> tuple[Array, str]:
     """Return y as targets (m, n_out) where they are, and the task: "classification" or "regression".
 
     Labels, whole numbers of shape (m,), become one-hot rows. With one output, y of shape (m,) is taken as it is.
-    One-hot rows are classes, as are 0 and 1 for one output between 0 and 1; all else are numbers to predict.
+    One-hot rows are classes, as are 0 and 1 for one output between 0 and 1; all else are numbers to predict. A cost
+    that is for one of the two tasks alone takes no targets of the other.
     """
     y = arrays.numeric(ops, y, what, _TEXT_ADVICE)
     if y.ndim == 0:
         raise InputError(f"{what} must have an entry for each of the {m} examples, got a single number.")
     if y.shape[0] != m:
         raise InputError(f"{what} has {y.shape[0]} entries for {m} examples; one is needed for each.")
-    if y.ndim == 1 and n_out > 1:
+    if y.ndim == 1 and n_out > 1 and cost.task != "regression":
         on_host = ops.to_numpy(y) if not isinstance(y, np.ndarray) else y
         return one_hot(labels(on_host, n_out, what), n_out), "classification"
-    if y.ndim == 1:
+    if y.ndim == 1 and n_out == 1:
         y = y[:, None]
     if tuple(y.shape) != (m, n_out):
+        if cost.task == "regression":
+            raise InputError(
+                f"{what} must have shape ({m}, {n_out}), the numbers to predict with the {cost.name} cost, got "
+                f"{tuple(y.shape)}; classes take the cross-entropy, log-likelihood or hinge cost."
+            )
         flat = f"; {what}.ravel() has it" if tuple(y.shape) == (m, 1) else ""
         raise InputError(
             f"{what} must have shape ({m},), the classes as whole numbers from 0 to {n_out - 1}{flat}, or "
@@ -53,9 +60,19 @@ def targets(
         f"{output.name} outputs lie between {low:g} and {high:g}. For numbers to predict take "
         f"output_activation='linear' and the quadratic cost; for classes, {fit}.",
     )
+    low, high = cost.target_range
+    arrays.check_range(
+        ops, y, dtype, what, low, high, f"the {cost.name} cost takes targets from {low:g} to {high:g} only."
+    )
     if isinstance(output, Softmax):
         _check_sums(ops, y, what)
-    return y, _task(ops, y, n_out, output)
+    task = _task(ops, y, n_out, output)
+    if cost.task == "classification" and task != "classification":
+        raise InputError(
+            f"{what} must be classes for the {cost.name} cost: whole numbers of shape ({m},) from 0 to {n_out - 1}, "
+            "or rows with one 1 and else 0. Several classes at once: sigmoid outputs and the cross-entropy cost."
+        )
+    return y, cost.task or task
 
 
 def example_weights(
@@ -81,8 +98,10 @@ def example_weights(
             )
         if not weights.any():
             raise InputError("sample_weight is 0 for every example; some must count.")
+        weights /= weights.max()  # only their proportions matter, and these no dtype lets overflow
     if class_weight is not None:
-        weights *= _by_class(np.asarray(ops.to_numpy(Y) if ops.is_native(Y) else Y), task, class_weight)
+        by_class = _by_class(np.asarray(ops.to_numpy(Y) if ops.is_native(Y) else Y), task, class_weight)
+        weights *= by_class / by_class.max()
     return weights[:, None]
 
 
@@ -93,7 +112,7 @@ def _by_class(Y: npt.NDArray[Any], task: str, class_weight: Any) -> npt.NDArray[
     classes = (Y[:, 0] > 0.5).astype(np.int64) if Y.shape[1] == 1 else Y.argmax(axis=1)
     n_classes = max(2, Y.shape[1])
     counts = np.bincount(classes, minlength=n_classes)
-    if class_weight == "balanced":
+    if isinstance(class_weight, str) and class_weight == "balanced":
         by_class = len(classes) / (np.count_nonzero(counts) * np.maximum(counts, 1))
         return np.asarray(by_class[classes])
     if not isinstance(class_weight, Mapping):

@@ -247,7 +247,7 @@ class Stage:
 
     def send(self, m: int) -> Array:
         """Return an array on the device whose first m rows are those of `host`, for verbs called from now on."""
-        return self._ops.asarray(self.host[:m].copy())
+        return self._ops.asarray(self.host[:m])
 
     def release(self) -> None:
         """Say that no verb from now on reads what the last `send` returned."""

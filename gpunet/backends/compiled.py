@@ -1,7 +1,7 @@
 """The compiled training engine, `gpunet._engine`, where this installation has it.
 
-It runs whole mini-batches - (25), BP1 to BP4 and the step - in one call, for networks of built-in activations and
-costs on the CPU. Its source is in kernels/cpu/.
+It runs whole mini-batches - (25), BP1 to BP4 and the step - in one call, for networks of the activations and costs
+that it knows on the CPU. Its source is in kernels/cpu/.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from gpunet.optimizers import Optimizer
 
 Array = Any
 
-#: The optimizers that the engine knows, by the names of their rules.
+#: What the engine knows: built-in activations and costs, and the optimizers by the names of their rules.
+KNOWN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "linear", "softmax")
+KNOWN_COSTS = ("quadratic", "cross-entropy", "log-likelihood")
 RULES = ("sgd", "momentum", "nesterov", "adam")
 
 
@@ -44,10 +46,10 @@ def why_not_compiled() -> str | None:
 def why_unsupported(activations: Sequence[Activation], cost: Cost, optimizer: Optimizer) -> str | None:
     """Return what of a network or its training the compiled engine does not know, or None if it knows all."""
     for f in activations:
-        if type(f) is not type(ACTIVATIONS.get(f.name)):
-            return f"the compiled engine knows the built-in activations only, not {f.name!r}"
-    if type(cost) is not type(COSTS.get(cost.name)):
-        return f"the compiled engine knows the built-in costs only, not {cost.name!r}"
+        if f.name not in KNOWN_ACTIVATIONS or type(f) is not type(ACTIVATIONS[f.name]):
+            return f"the compiled engine knows the activations {', '.join(KNOWN_ACTIVATIONS)}, not {f.name!r}"
+    if cost.name not in KNOWN_COSTS or type(cost) is not type(COSTS[cost.name]):
+        return f"the compiled engine knows the costs {', '.join(KNOWN_COSTS)}, not {cost.name!r}"
     if optimizer.name not in RULES:
         return f"the compiled engine knows the optimizers {', '.join(RULES)}, not {optimizer.name!r}"
     if type(optimizer) is not type(OPTIMIZERS[optimizer.name]):

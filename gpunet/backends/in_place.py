@@ -6,7 +6,7 @@ import threading
 from abc import abstractmethod
 from typing import Any
 
-from gpunet.activations import Activation
+from gpunet.activations import Activation, Scratch
 from gpunet.backends.array_api import ArrayAPIBackend
 from gpunet.backends.base import Array
 from gpunet.costs import Cost
@@ -53,7 +53,7 @@ class InPlaceBackend(ArrayAPIBackend):
 
     def activate(self, z: Array, b: Array, activation: Activation, out: Array) -> Array:
         self.xp.add(z, b, out=z)
-        activation.apply_into(z, out, self.xp)
+        activation.apply_into(z, out, self._room(z), self.xp)
         return out
 
     def output_error(
@@ -66,11 +66,11 @@ class InPlaceBackend(ArrayAPIBackend):
         out: Array,
         total: Array | None = None,
     ) -> Array:
-        cost.output_error_into(activation, z, a, y, out, total, self._scratch(a, a.dtype), self.xp)
+        cost.output_error_into(activation, z, a, y, out, total, self._room(a), self.xp)
         return out
 
     def hadamard_prime(self, g: Array, activation: Activation, z: Array, a: Array, out: Array) -> Array:
-        activation.pull_back_into(g, z, a, out, self._scratch(a, a.dtype), self.xp)
+        activation.pull_back_into(g, z, a, out, self._room(a), self.xp)
         return out
 
     def sum_batch(self, delta: Array, out: Array, alpha: float = 1.0, beta: float = 0.0) -> Array:
@@ -137,13 +137,17 @@ class InPlaceBackend(ArrayAPIBackend):
         norms = xp.sqrt(xp.sum(xp.multiply(w, w, out=self._scratch(w, w.dtype)), axis=1, keepdims=True))
         return xp.multiply(w, most / xp.maximum(norms, most), out=w)
 
-    def _scratch(self, like: Array, dtype: Any) -> Array:
-        """Return memory of that shape and layout, to be used within one verb: one buffer that grows, a thread."""
+    def _room(self, like: Array) -> Scratch:
+        """Return a function of i: the i-th scratch array of that shape, layout and dtype."""
+        return lambda i: self._scratch(like, like.dtype, i)
+
+    def _scratch(self, like: Array, dtype: Any, i: int = 0) -> Array:
+        """Return memory of that shape and layout, to be used within one verb: a growing buffer by i and thread."""
         fortran = like.flags.f_contiguous
-        key = like.shape, fortran, dtype
+        key = like.shape, fortran, dtype, i
         view = self._memory.views.get(key)
         if view is None:
-            buffer = self._reserve("scratch", like.size, dtype)[: like.size]
+            buffer = self._reserve(f"scratch {i}", like.size, dtype)[: like.size]
             view = self.xp.reshape(buffer, like.shape[::-1]).T if fortran else self.xp.reshape(buffer, like.shape)
             self._memory.views[key] = view
         return view

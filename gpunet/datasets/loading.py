@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from gpunet.checks import positive_int
 from gpunet.datasets import idx
 from gpunet.datasets.arrays import as_inputs, as_labels
 from gpunet.datasets.book import as_path, read_book
+from gpunet.datasets.columns import Table
 from gpunet.datasets.dataset import Dataset, assemble
 from gpunet.datasets.stream import first_bytes
 from gpunet.errors import FileFormatError, InputError
 
 _IDX_NAME = re.compile(r"(ubyte|idx\d*)$")
 _KINDS = (
-    "a folder of MNIST's idx files, one idx images file, .npz, .csv, .csv.gz, .pkl or .pkl.gz (the book's mnist.pkl)"
+    "a folder of MNIST's idx files, one idx images file, .npz, .csv, .csv.gz, .parquet, .pkl or .pkl.gz (the book's "
+    "mnist.pkl)"
 )
+#: How the names of files end that hold a table.
+TABLES = (".csv", ".csv.gz", ".parquet")
 
 
 def load(path: str | os.PathLike[str], *, target: str | int | None = None, max_bytes: int | None = None) -> Dataset:
@@ -41,10 +46,11 @@ def load(path: str | os.PathLike[str], *, target: str | int | None = None, max_b
         - `.csv` or `.csv.gz`, comma-separated UTF-8 with an optional header. The first row is a header
           if some cell of it is not a number, unless that is only the label at a `target` given by
           number, and a later row has the same label;
+        - `.parquet` (needs the extra `parquet`) of columns of numbers, and labels that are numbers or text;
         - `.pkl` or `.pkl.gz` in the form of the book's `mnist.pkl.gz`: its training part becomes
           `X, y`, its test part `X_test, y_test`; its validation part is left out (`load_data` keeps it).
     target : str or int, optional
-        The CSV column of labels, by name or by number from 0 (negative: from the end). Without it a
+        The table's column of labels, by name or by number from 0 (negative: from the end). Without it a
         column called label, target, y or class is taken; if there is none, all columns are inputs.
     max_bytes : int, optional
         How many bytes a compressed file may unpack to; 64 MiB + 15 times its size if not given.
@@ -74,6 +80,10 @@ def load(path: str | os.PathLike[str], *, target: str | int | None = None, max_b
         from gpunet.datasets import table  # each reader is imported when it is needed: some are slow
 
         return table.read(file, target, max_bytes)
+    if stem.endswith(".parquet"):
+        from gpunet.datasets import parquet
+
+        return parquet.read(file, target, max_bytes)
     if target is not None:
         raise InputError(f"target={target!r} names a column of a .csv file, but {file} is none; leave it out.")
     if os.path.isdir(file):
@@ -88,6 +98,52 @@ def load(path: str | os.PathLike[str], *, target: str | int | None = None, max_b
     if _IDX_NAME.search(stem) or idx.is_idx(first_bytes(file, 4)):
         return _idx_file(file, max_bytes)
     raise FileFormatError(f"{file}: of no kind that can be read. Expected {_KINDS}.")
+
+
+def read_table(
+    path: str | os.PathLike[str],
+    *,
+    target: str | int | None = None,
+    as_text: Collection[str] = (),
+    max_bytes: int | None = None,
+) -> Table:
+    """Read a table with numbers and text.
+
+    Parameters
+    ----------
+    path : path
+        ``.csv`` or ``.csv.gz``, comma-separated UTF-8, or ``.parquet`` (needs the extra ``parquet``). The first
+        row of a CSV is its header if some cell of it is not a number.
+    target : str or int, optional
+        The column of the labels of a CSV, which says more on its header: where the first row's only text is the label
+        at a `target` given by number, and a later row has it too, there is none.
+    as_text : collection of str
+        Columns whose values stay text even where all of them are numbers, such as "007".
+    max_bytes : int, optional
+        How many bytes a compressed file may unpack to, see `load`.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    FileFormatError
+        If the file can't be read as a table.
+    InputError
+        If two columns have one name, or an argument is wrong.
+    """
+    file = as_path(path)
+    limit = None if max_bytes is None else positive_int(max_bytes, "max_bytes")
+    if file.name.lower().endswith((".csv", ".csv.gz")):
+        from gpunet.datasets import table
+
+        return table.read_columns(file, target, as_text, limit)
+    if file.name.lower().endswith(".parquet"):
+        from gpunet.datasets import parquet
+
+        return parquet.read_columns(file, as_text, limit)
+    raise FileFormatError(f"{file}: not known as a table. Expected a name that ends in {', '.join(TABLES)}.")
 
 
 def _idx_folder(folder: Path, max_bytes: int | None) -> Dataset:

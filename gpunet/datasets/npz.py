@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +51,8 @@ def read(path: Path, max_bytes: int | None = None) -> Dataset:
     InputError
         If the arrays do not make a data set.
     """
-    with open_regular(path) as file, _readable(path), zipfile.ZipFile(file) as archive:
-        _check_ends(file, archive, path)
-        members = _members(archive, path)
+    with open_regular(path) as file, readable(path), zipfile.ZipFile(file) as archive:
+        members = members_of(archive, path)
         keys = next((form for form in _FORMS if set(form) == set(members)), None)
         if keys is None:
             found = one_line(", ".join(sorted(map(_key, members.values()))[:20])) or "none"
@@ -61,7 +60,7 @@ def read(path: Path, max_bytes: int | None = None) -> Dataset:
                 f"{path}: found the keys {found}; expected X, y (and X_test, y_test), or x_train, y_train "
                 "(and x_test, y_test), or X alone. Save with numpy.savez(path, X=..., y=...)."
             )
-        _check_sizes(archive, path, max_bytes)
+        check_sizes(archive, path, max_bytes)
         X, y, X_test, y_test = ([_array(archive, members[key], path) for key in keys] + [None] * 3)[:4]
     assert X is not None
     inputs = as_inputs(X, f"{path}, array {keys[0]!r}", keep_float64=True)
@@ -73,7 +72,8 @@ def read(path: Path, max_bytes: int | None = None) -> Dataset:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Iterator[None]:
+    """Turn what a damaged archive raises into a `FileFormatError` that names it."""
     try:
         yield
     except GpunetError:
@@ -96,12 +96,12 @@ def _readable(path: Path) -> Iterator[None]:
         ) from exc
 
 
-def _check_ends(file: BinaryIO, archive: zipfile.ZipFile, path: Path) -> None:
+def _check_ends(archive: zipfile.ZipFile, path: Path) -> None:
     """Refuse what Python's zipfile passes over: something before or behind the zip, and another number of members."""
-    file.seek(0)
-    start = file.read(4)
-    file.seek(-min(_END.size + len(archive.comment), path.stat().st_size), os.SEEK_END)
-    end = file.read(_END.size)
+    with path.open("rb") as file:
+        start = file.read(4)
+        file.seek(-min(_END.size + len(archive.comment), path.stat().st_size), os.SEEK_END)
+        end = file.read(_END.size)
     signature, _, _, _, count, _, _, comment = _END.unpack(end)
     members = len(archive.infolist())
     if (
@@ -116,7 +116,9 @@ def _check_ends(file: BinaryIO, archive: zipfile.ZipFile, path: Path) -> None:
         )
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+def members_of(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Return an archive's arrays by their keys in lower case."""
+    _check_ends(archive, path)
     members: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         key = _key(info).lower()
@@ -133,7 +135,7 @@ def _key(info: zipfile.ZipInfo) -> str:
     return info.filename.removesuffix(".npy")
 
 
-def _check_sizes(archive: zipfile.ZipFile, path: Path, max_bytes: int | None) -> None:
+def check_sizes(archive: zipfile.ZipFile, path: Path, max_bytes: int | None) -> None:
     """Compare the sizes in the zip's directory with the limit, before any member is unpacked."""
     for info in archive.infolist():
         if info.flag_bits & _ENCRYPTED:
@@ -155,14 +157,22 @@ def _check_sizes(archive: zipfile.ZipFile, path: Path, max_bytes: int | None) ->
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
     what = f"{path}, array {_key(info)!r}"
     with archive.open(info) as stream:
-        shape, fortran, dtype = _header(stream, what)
+        shape, fortran, dtype = read_header(stream, what)
         n_bytes = info.file_size - stream.tell()
         check_claim(shape, dtype.itemsize, n_bytes, what)
         return from_bytes(drain(stream, n_bytes), dtype, shape, what, "F" if fortran else "C")
 
 
-def _header(stream: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read an .npy file's header. NumPy's own reader evaluates it, and warns of files that Python 2 wrote."""
+def read_header(stream: IO[bytes], what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return an array's shape, whether it is in Fortran's order, and its dtype, from the start of an .npy file.
+
+    NumPy's own reader evaluates the header's text, and warns of files that Python 2 wrote.
+
+    Raises
+    ------
+    FileFormatError
+        If it is damaged, or the dtype is no number's.
+    """
     start = stream.read(8)
     width = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4}.get(start)
     if width is None:

@@ -1,34 +1,39 @@
-"""Comma-separated tables: numbers, an optional header, at most one column of labels.
+"""Comma-separated tables: numbers with at most one column of labels, or columns of numbers and text.
 
-NumPy's C parser reads the numbers. Only where it fails, or the labels are text, does Python's csv
-go through the rows, to find the fault's line and column or to collect the text.
+NumPy's C parser reads the numbers. Only where it fails, or there is text, does Python's csv go through the rows,
+to find the fault's line and column or to collect the text.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
 import io
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.datasets.arrays import as_inputs
+from gpunet.datasets.columns import Table, column_number, find_target, is_missing, some
 from gpunet.datasets.dataset import Dataset, assemble
 from gpunet.datasets.stream import read_file
 from gpunet.errors import FileFormatError, InputError
 
-_LABEL_NAMES = ("label", "target", "y", "class")
 _EXACT_WHOLE = 2**53  # beyond this float64 can't tell neighbouring whole numbers apart
+#: Among numbers these say that one is missing, as spreadsheets and other programs write it.
+_MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "?"}
+_CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class _Table:
+class _Csv:
     """A file's bytes and what its first rows say about them."""
 
     path: Path
@@ -51,6 +56,10 @@ class _Table:
             if cells:
                 yield self.header_lines + reader.line_num, cells
 
+    def where(self, row: int) -> str:
+        """Say in which line the row, numbered from 0, is."""
+        return f"line {next(itertools.islice(self.rows(), row, None))[0]}"
+
     def column_name(self, column: int) -> str:
         """Spell a column for messages."""
         name = f" ({self.header[column][:40]!r})" if self.header is not None else ""
@@ -62,7 +71,7 @@ def read(path: Path, target: str | int | None = None, max_bytes: int | None = No
     raw = read_file(path, max_bytes)
     with _readable(path, raw):
         table = _open(path, raw, target)
-        column = _target_column(table, target)
+        column = find_target(str(path), table.header, table.width, target)
         if column is not None and table.width == 1:
             raise InputError(f"{path}: its one column is the target; expected feature columns beside it.")
         features, labels = _split(table, column)
@@ -74,6 +83,68 @@ def read(path: Path, target: str | int | None = None, max_bytes: int | None = No
         y, classes = labels
         name = table.header[column] if table.header is not None else str(column)
         return assemble(path.name, X, y, classes=classes, target=name, features=names)
+
+
+def dataset_of(table: Table, path: Path, target: str | int | None) -> Dataset:
+    """Return a table of numbers, and of labels that are numbers or text, as a data set.
+
+    Raises
+    ------
+    InputError
+        If there is no such target, or a value is missing or not what it must be.
+    """
+    names = list(table)
+    column = find_target(str(path), names, len(names), target)
+    features = [name for i, name in enumerate(names) if i != column]
+    if not features:
+        raise InputError(f"{path}: its one column is the target; expected feature columns beside it.")
+    for name in names:
+        values = table[name]
+        lacking = is_missing(values)
+        if lacking.any():
+            where = table.where(int(lacking.argmax()))
+            raise InputError(f"{path}, {where}, column {name!r}: the value is missing; drop the row or fill it in.")
+        if values.dtype == object and name in features:
+            raise InputError(
+                f"{path}: column {name!r} holds text such as {values[0]!r:.40}, not numbers. gpunet.preprocessing, "
+                "and `gpunet train`, take such columns too."
+            )
+    X = as_inputs(np.column_stack([table[name] for name in features]), str(path))
+    if column is None:
+        return assemble(path.name, X, None, features=tuple(features))
+    labels = table[names[column]]
+    if labels.dtype == object:
+        y, classes = _text_labels(labels.tolist())
+    else:
+        y, classes = _whole_labels(labels, lambda row: f"{path}, {table.where(row)}, column {names[column]!r}")
+    return assemble(path.name, X, y, classes=classes, target=names[column], features=tuple(features))
+
+
+def read_columns(
+    path: Path, target: str | int | None = None, as_text: Collection[str] = (), max_bytes: int | None = None
+) -> Table:
+    """Return all columns of the CSV file `path`; see `gpunet.datasets.read_table`."""
+    raw = read_file(path, max_bytes)
+    with _readable(path, raw):
+        table = _open(path, raw, target)
+        if table.width == 1 and any(c in "".join(table.header or ()) for c in ";\t"):
+            raise FileFormatError(
+                f"{path}: one column, {(table.header or [''])[0]!r:.40}. Separate cells with commas."
+            )
+        header, names = table.header, _names(table)
+        kept_as_text = {i for i, name in enumerate(names) if name in as_text}
+        columns = dict(zip(names, _columns(table, kept_as_text), strict=True))
+        numbers = [name for name in header or () if _is_number(name)]
+        if numbers:
+            warnings.warn(
+                f"{path.name}: its first row is taken for the columns' names, though {numbers[0]!r} is a number. "
+                "If it holds data, put a row of names above.",
+                stacklevel=4,
+            )
+        if header is not None and not header[0] and _counts_rows(columns[names[0]]):
+            del columns[names[0]]  # the index that pandas writes without a name: no property of the examples
+
+        return Table(path.name, columns, has_header=header is not None, where=table.where)
 
 
 @contextmanager
@@ -97,7 +168,7 @@ def _decoded(raw: bytes | bytearray) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline=None)
 
 
-def _open(path: Path, raw: bytes | bytearray, target: str | int | None) -> _Table:
+def _open(path: Path, raw: bytes | bytearray, target: str | int | None) -> _Csv:
     """Look at the first rows for the table's width and its header."""
     _check_quotes(path, raw)
     reader = csv.reader(_decoded(raw))
@@ -107,12 +178,12 @@ def _open(path: Path, raw: bytes | bytearray, target: str | int | None) -> _Tabl
     header_lines = reader.line_num
     text = [i for i, cell in enumerate(first) if cell.strip() and not _is_number(cell)]
     # Text only where `target` points is a label without a header above, if it is a label elsewhere too.
-    only_label = text == [_index(target, len(first))] and _occurs(reader, text[0], first[text[0]])
+    only_label = text == [column_number(target, len(first))] and _occurs(reader, text[0], first[text[0]])
     if not text or only_label:
-        return _Table(path, raw, len(first), None, 0)
-    table = _Table(path, raw, len(first), [cell.strip() for cell in first], header_lines)
+        return _Csv(path, raw, len(first), None, 0)
+    table = _Csv(path, raw, len(first), [cell.strip() for cell in first], header_lines)
     if next(table.rows(), None) is None:
-        raise FileFormatError(f"{path}: holds a header ({_some(first)}) and no rows; expected data below it.")
+        raise FileFormatError(f"{path}: holds a header ({some(first)}) and no rows; expected data below it.")
     return table
 
 
@@ -146,47 +217,10 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _index(target: str | int | None, width: int) -> int | None:
-    """Return the column that `target` numbers, or None if it is no number of a column."""
-    if target is None:
-        return None
-    try:
-        index = int(target)
-    except ValueError:
-        return None
-    return index % width if -width <= index < width else None
-
-
-def _target_column(table: _Table, target: str | int | None) -> int | None:
-    names = table.header or []
-    if target is None:
-        found = [i for i, name in enumerate(names) if name.lower() in _LABEL_NAMES]
-        if len(found) > 1:
-            raise InputError(
-                f"{table.path}: the columns {_some([names[i] for i in found])} could all hold the labels; "
-                "name one with target=."
-            )
-        return found[0] if found else None
-    if isinstance(target, str) and names.count(target.strip()) > 1:
-        raise InputError(f"{table.path}: {target!r} names more than one column; give its number from 0.")
-    if isinstance(target, str) and target.strip() in names:
-        return names.index(target.strip())
-    index = _index(target, table.width)
-    if index is not None:
-        return index
-    near = difflib.get_close_matches(str(target), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    known = f"Its columns: {_some(names)}" if names else "It has no header"
-    raise InputError(
-        f"{table.path}: no column {target!r}.{hint} {known}; numbers go from 0 to {table.width - 1} "
-        f"or from -{table.width} to -1."
-    )
-
-
 Labels = tuple[NDArray[np.int64], "tuple[str, ...] | None"]
 
 
-def _split(table: _Table, column: int | None) -> tuple[NDArray[np.float64], Labels | None]:
+def _split(table: _Csv, column: int | None) -> tuple[NDArray[np.float64], Labels | None]:
     """Return the features (N, n_in) float64 and the labels."""
     features = [i for i in range(table.width) if i != column]
     try:
@@ -196,7 +230,11 @@ def _split(table: _Table, column: int | None) -> tuple[NDArray[np.float64], Labe
     if numbers is not None and numbers.shape[1] == table.width and np.isfinite(numbers).all():
         if column is None:
             return numbers, None
-        return numbers[:, features], _whole_labels(table, column, numbers[:, column])
+
+        def where(row: int) -> str:
+            return f"{table.path}, {table.where(row)}, {table.column_name(column)}"
+
+        return numbers[:, features], _whole_labels(numbers[:, column], where)
     cells = _scan(table, features, column)
     try:
         values = _numbers(table, features)
@@ -205,22 +243,17 @@ def _split(table: _Table, column: int | None) -> tuple[NDArray[np.float64], Labe
     return values, None if column is None else _text_labels(cells)
 
 
-def _numbers(table: _Table, columns: list[int] | None = None) -> NDArray[np.float64]:
+def _numbers(table: _Csv, columns: list[int] | None = None) -> NDArray[np.float64]:
     return np.loadtxt(
         table.lines(), delimiter=",", comments=None, quotechar='"', usecols=columns, ndmin=2, dtype=np.float64
     )
 
 
-def _scan(table: _Table, features: list[int], column: int | None) -> list[str]:
+def _scan(table: _Csv, features: list[int], column: int | None) -> list[str]:
     """Raise for the first row that is no row of finite numbers; return the target's cells."""
     labels = []
     for line, cells in table.rows():
-        if len(cells) != table.width:
-            start = "the header" if table.header is not None else "the first row"
-            raise FileFormatError(
-                f"{table.path}, line {line}: {len(cells)} cells, but {start} has {table.width}; every row "
-                "needs the same number of commas."
-            )
+        _check_width(table, line, cells)
         if column is not None:
             label = cells.pop(column).strip()
             if not label or (_is_number(label) and not math.isfinite(float(label))):
@@ -242,7 +275,7 @@ def _all_finite(cells: list[str]) -> bool:
         return False
 
 
-def _raise_for_cell(table: _Table, line: int, features: list[int], cells: list[str]) -> None:
+def _raise_for_cell(table: _Csv, line: int, features: list[int], cells: list[str]) -> None:
     for column, cell in zip(features, cells, strict=True):
         where = f"{table.path}, line {line}, {table.column_name(column)}"
         if not cell.strip():
@@ -258,15 +291,13 @@ def _raise_for_cell(table: _Table, line: int, features: list[int], cells: list[s
             raise InputError(f"{where}: the value is {cell.strip()[:40]}; inputs must be finite.")
 
 
-def _whole_labels(table: _Table, column: int, values: NDArray[np.float64]) -> Labels:
+def _whole_labels(values: NDArray[np.float64], where: Callable[[int], str]) -> Labels:
     bad = (np.floor(values) != values) | (np.abs(values) > _EXACT_WHOLE)
     if bad.any():
         row = int(bad.argmax())
-        line = next(line for i, (line, _) in enumerate(table.rows()) if i == row)
         raise InputError(
-            f"{table.path}, line {line}, {table.column_name(column)}: the label is {values[row]:.12g}; "
-            "labels must be whole numbers within 2**53, or text. To learn fractional targets (regression), "
-            "read the columns yourself and pass them to Network.fit."
+            f"{where(row)}: the label is {values[row]:.12g}; labels must be whole numbers within 2**53, or text. To "
+            "learn numbers (regression), take gpunet.preprocessing, or pass the columns to Network.fit yourself."
         )
     known, y = np.unique(values, return_inverse=True)
     is_index = np.array_equal(known, np.arange(len(known)))
@@ -279,6 +310,108 @@ def _text_labels(cells: list[str]) -> Labels:
     return np.array([index[cell] for cell in cells], dtype=np.int64), classes
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name[:40]) for name in names[:12])
-    return shown + (f", ... ({len(names)} in all)" if len(names) > 12 else "")
+# -- Columns of any kind ----------------------------------------------------------------------------------------
+
+
+def _names(table: _Csv) -> list[str]:
+    """Return a name for each column: its header's, or its number."""
+    if table.header is None:
+        return [str(i) for i in range(table.width)]
+    names = [name or f"column {i + 1}" for i, name in enumerate(table.header)]
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        first, second = [i + 1 for i, name in enumerate(names) if name == twice][:2]
+        raise InputError(
+            f"{table.path}: columns {first} and {second} have the same name {twice!r}; give each its own in the "
+            "header."
+        )
+    return names
+
+
+def _columns(table: _Csv, as_text: set[int]) -> list[NDArray[Any]]:
+    text = as_text | _kinds(table, itertools.islice(_chunks(table), 1))[0]  # a guess that saves most the long way
+    numbers = _fast_numbers(table, text)
+    if numbers is not None and not text:
+        return [numbers[i] for i in range(table.width)]
+    if numbers is None:  # text further down, missing values, or a fault
+        has_text, has_number = _kinds(table, _chunks(table))
+        text = as_text | has_text | (set(range(table.width)) - has_number)
+    left = [i for i in range(table.width) if numbers is None or i in text]
+    spelled: dict[str, str] = {}  # each text once in memory
+    parts: dict[int, list[NDArray[Any]]] = {i: [] for i in left}
+    for rows in _chunks(table):
+        for i in left:
+            cells = [row[i] for row in rows]
+            if i in text:
+                words = [spelled.setdefault(word, word) if (word := cell.strip()) else None for cell in cells]
+                parts[i].append(np.array(words, dtype=object))
+            else:
+                parts[i].append(np.array([_number(cell) for cell in cells]))
+    columns = {i: np.concatenate(chunks) for i, chunks in parts.items()} | (numbers or {})
+    return [columns[i] for i in range(table.width)]
+
+
+def _fast_numbers(table: _Csv, text: set[int]) -> dict[int, NDArray[Any]] | None:
+    """Return the columns that are not text by NumPy's parser, or None where it does not take them."""
+    columns = [i for i in range(table.width) if i not in text]
+    if not columns:
+        return {}
+    try:
+        numbers = _numbers(table, columns if text else None)  # of all columns, it looks at the rows' width too
+    except ValueError:
+        return None
+    return {i: np.ascontiguousarray(numbers[:, k]) for k, i in enumerate(columns)}
+
+
+def _kinds(table: _Csv, chunks: Iterable[list[list[str]]]) -> tuple[set[int], set[int]]:
+    """Return the columns that have a cell which is neither a number nor missing, and those that have a number."""
+    text: set[int] = set()
+    has_number: set[int] = set()
+    for rows in chunks:
+        for i in range(table.width):
+            if i in text:
+                continue
+            cells = [row[i] for row in rows]
+            if _all_finite(cells):
+                has_number.add(i)
+            elif any(cell.strip().lower() not in _MISSING and not _is_number(cell) for cell in cells):
+                text.add(i)
+            elif any(_is_number(cell) for cell in cells):
+                has_number.add(i)
+    return text, has_number
+
+
+def _chunks(table: _Csv) -> Iterator[list[list[str]]]:
+    """Yield the rows' cells, many rows at a time.
+
+    Raises
+    ------
+    FileFormatError
+        If a row has another number of cells than the first.
+    """
+    chunk = []
+    for line, cells in table.rows():
+        _check_width(table, line, cells)
+        chunk.append(cells)
+        if len(chunk) == _CHUNK_ROWS:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _check_width(table: _Csv, line: int, cells: list[str]) -> None:
+    if len(cells) != table.width:
+        start = "the header" if table.header is not None else "the first row"
+        raise FileFormatError(
+            f"{table.path}, line {line}: {len(cells)} cells, but {start} has {table.width}; every row "
+            "needs the same number of commas."
+        )
+
+
+def _number(cell: str) -> float:
+    return math.nan if cell.strip().lower() in _MISSING else float(cell)
+
+
+def _counts_rows(column: NDArray[Any]) -> bool:
+    return column.dtype != object and any(np.array_equal(column, np.arange(len(column)) + start) for start in (0, 1))

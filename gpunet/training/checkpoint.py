@@ -6,11 +6,13 @@ docs/model-format.md.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +43,14 @@ class Snapshot:
         The parameters of the best epoch, with early stopping.
     rng : dict
         State of the generator that draws the orders.
-    history : dict
+    history : History
     """
 
     taken: int
     states: npt.NDArray[Any]
     best: npt.NDArray[Any] | None
     rng: dict[str, Any]
-    history: dict[str, Any]
+    history: History
 
 
 class Checkpoint:
@@ -65,6 +67,11 @@ class Checkpoint:
         State of the generator before anything was drawn for this training.
     seconds : float
         The least time between two writes.
+
+    Raises
+    ------
+    OSError
+        If there can be no such file.
     """
 
     def __init__(
@@ -75,23 +82,15 @@ class Checkpoint:
         start: dict[str, Any],
         seconds: float,
     ) -> None:
+        model_file.check_replaceable(path)  # better known before the training
+        model_file.remove_parts(path)
         self._path, self._description, self._model, self._start = path, description, model, start
         self._seconds, self._written = seconds, time.monotonic()
-        self._pending: tuple[SavedModel, SavedTraining] | None = None
+        self._pending: tuple[SavedModel, Snapshot] | None = None
 
     def keep(self, snapshot: Snapshot) -> None:
         """Take note of a snapshot, and write it if the last one was written long enough ago."""
-        tensors = {"states": snapshot.states}
-        if snapshot.best is not None:
-            tensors["best"] = snapshot.best
-        facts = {
-            "description": self._description,
-            "taken": snapshot.taken,
-            "rng": snapshot.rng,
-            "start": self._start,
-            "history": snapshot.history,
-        }
-        self._pending = self._model(), SavedTraining(facts, tensors)
+        self._pending = self._model(), snapshot
         if time.monotonic() - self._written >= self._seconds:
             self.write_pending()
 
@@ -104,8 +103,23 @@ class Checkpoint:
             If it can not be written; then the file is as it was.
         """
         if self._pending is not None:
-            model_file.write(self._path, *self._pending)
+            model, snapshot = self._pending
+            model_file.write(self._path, model, self._training(model, snapshot))
             self._pending, self._written = None, time.monotonic()
+
+    def _training(self, model: SavedModel, snapshot: Snapshot) -> SavedTraining:
+        tensors = {"states": snapshot.states}
+        if snapshot.best is not None:
+            tensors["best"] = snapshot.best
+        facts = {
+            "description": self._description,
+            "taken": snapshot.taken,
+            "rng": snapshot.rng,
+            "start": self._start,
+            "history": _to_json(snapshot.history),
+        }
+        facts["checksum"] = _checksum(model, facts, tensors)
+        return SavedTraining(facts, tensors)
 
 
 @dataclass(frozen=True)
@@ -116,7 +130,6 @@ class Resumed:
     snapshot: Snapshot
     start: dict[str, Any]
     description: dict[str, Any]
-    history: History
 
     def check(self, path: Path, description: dict[str, Any]) -> None:
         """Refuse to go on with another training than the file's.
@@ -148,16 +161,20 @@ def read(path: str | os.PathLike[str]) -> Resumed:
     if training is None:
         raise FileFormatError(f"{path}: a model, but no checkpoint of a training: there is nothing to go on from.")
     facts, tensors = training.facts, training.tensors
+    checksum = facts.pop("checksum", None)
+    if checksum != _checksum(model, facts, tensors):
+        raise FileFormatError(f"{path}: damaged: its checksum is not that of its content.")
     count = sum(v.size for v in (*model.weights, *model.biases))
     try:
-        snapshot = Snapshot(facts["taken"], tensors["states"], tensors.get("best"), facts["rng"], facts["history"])
-        history = History.from_dict(snapshot.history)
+        history = _from_json(facts["history"])
+        snapshot = Snapshot(facts["taken"], tensors["states"], tensors.get("best"), facts["rng"], history)
         fits = (
             type(snapshot.taken) is int
             and snapshot.taken >= 0
             and isinstance(facts["description"], dict)
             and all(map(_is_state, (facts["rng"], facts["start"])))
-            and _is_whole(history)
+            and [epoch.epoch for epoch in history.epochs] == list(range(len(history.epochs)))
+            and (history.best_epoch is None or 0 <= history.best_epoch < max(1, len(history.epochs)))
             and set(tensors) <= {"states", "best"}
             and snapshot.states.ndim == 2
             and snapshot.states.shape[1] == count
@@ -170,7 +187,38 @@ def read(path: str | os.PathLike[str]) -> Resumed:
         ) from error
     if not fits:
         raise FileFormatError(f"{path}: damaged: its training's state does not fit its network.")
-    return Resumed(model, snapshot, facts["start"], facts["description"], history)
+    return Resumed(model, snapshot, facts["start"], facts["description"])
+
+
+def _to_json(history: History) -> dict[str, Any]:
+    """Return the history for JSON, which has no infinity and no NaN: a validation cost may be either."""
+
+    def written(value: Any) -> Any:
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    content = history.to_dict()
+    return {**content, "epochs": _each(written, content["epochs"])}
+
+
+def _from_json(content: dict[str, Any]) -> History:
+    epochs = _each(lambda value: float(value) if isinstance(value, str) else value, content["epochs"])
+    return History.from_dict({**content, "epochs": epochs})
+
+
+def _each(change: Callable[[Any], Any], values: Any) -> Any:
+    """Return lists and dicts with whatever is in them changed."""
+    if isinstance(values, dict):
+        return {key: _each(change, value) for key, value in values.items()}
+    return [_each(change, value) for value in values] if isinstance(values, list) else change(values)
+
+
+def _checksum(model: SavedModel, facts: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> int:
+    """Return a checksum of all that a checkpoint holds: most flipped bits would else be another training's state."""
+    described = [getattr(model, field.name) for field in fields(model) if field.name not in ("weights", "biases")]
+    checksum = zlib.crc32(json.dumps([described, facts], sort_keys=True).encode())
+    for array in (*model.weights, *model.biases, *(tensors[name] for name in sorted(tensors))):
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return checksum
 
 
 def _is_state(state: Any) -> bool:
@@ -178,29 +226,6 @@ def _is_state(state: Any) -> bool:
     generator = np.random.default_rng(0)
     generator.bit_generator.state = state
     return bool(generator.bit_generator.state == state)
-
-
-def _is_whole(history: History) -> bool:
-    """Say whether a history that was read has values of the right types, and its epochs in their order."""
-    texts = (history.device, history.backend, history.engine, history.optimizer, history.stopped or "")
-    best = history.best_epoch
-    return (
-        all(isinstance(text, str) for text in texts)
-        and (history.eta is None or _is_number(history.eta))
-        and type(history.batch_size) is int
-        and (best is None or (type(best) is int and 0 <= best < max(1, len(history.epochs))))
-        and all(
-            type(e.epoch) is int
-            and e.epoch == i
-            and all(map(_is_number, (e.cost, e.seconds, e.examples_per_second)))
-            and all(v is None or _is_number(v) for v in (e.validation_cost, e.validation_score, e.eta))
-            for i, e in enumerate(history.epochs)
-        )
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def fingerprint(ops: Backend, arrays: Sequence[Any]) -> str:

@@ -27,7 +27,7 @@ def is_worthwhile(recipe: Recipe) -> bool:
     """Whether the engine is likely to be faster than the verbs, and takes no more memory.
 
     Its vectors are half empty where layers are narrow. For small mini-batches that is nothing beside what calls
-    from Python take; for large ones it is all there is.
+    from Python take; for large ones it is all there is. No layer was too large for it: docs/decisions.md has figures.
     """
     sizes = recipe.model.sizes
     padded = sum(-(-n // _PADDED_TO) * _PADDED_TO for n in sizes)

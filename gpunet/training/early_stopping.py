@@ -24,7 +24,8 @@ class EarlyStopping:
     min_delta : float, default 0.0
         By how much it must get better to count.
     restore_best : bool, default True
-        Whether the network ends with the parameters of the best epoch, however the training ends.
+        Whether the network ends with the parameters of the best epoch, also where all epochs were trained. After an
+        interrupt or an error it has those of the last whole one in any case.
     """
 
     patience: int = 10
@@ -36,24 +37,23 @@ class EarlyStopping:
         checks.positive_int(self.patience, "patience")
         checks.one_of(self.monitor, MONITORED, "monitor")
         checks.float_from_zero(self.min_delta, "min_delta")
+        if not isinstance(self.restore_best, bool):
+            raise InputError(f"restore_best must be True or False, got {self.restore_best!r:.60}.")
 
-    def best_epoch(self, history: History) -> int | None:
-        """Return the number of the best epoch so far."""
-        better = [number for number, is_better in enumerate(self._improvements(history)) if is_better]
+    def best_epoch(self, history: History, known: int = 0) -> int | None:
+        """Return the number of the best epoch so far, which is `known` or a later one."""
+        better = improvements(history, self.monitor, self.min_delta, known)
         return better[-1] if better else None
 
-    def is_over(self, history: History) -> bool:
-        """Whether the training ends after the epochs so far."""
-        best = self.best_epoch(history)
+    def is_over(self, history: History, known: int = 0) -> bool:
+        """Whether the training ends after the epochs so far, of which `known` or a later one is the best."""
+        best = self.best_epoch(history, known)
         return best is not None and len(history.epochs) - 1 - best >= self.patience
 
     @property
     def needs_validation(self) -> bool:
         """Whether it looks at validation data."""
         return self.monitor != "cost"
-
-    def _improvements(self, history: History) -> Any:
-        return improvements(history, self.monitor, self.min_delta)
 
 
 def get(given: Any) -> EarlyStopping | None:

@@ -16,10 +16,12 @@ from gpunet.model_file import SavedModel
 from gpunet.optimizers import LBFGS
 from gpunet.training import checkpoint, lbfgs, loop
 from gpunet.training.checkpoint import Checkpoint, Resumed
+from gpunet.training.diagnostics import Diagnostics
 from gpunet.training.history import History
 from gpunet.training.metrics import to_classes
 from gpunet.training.options import Options
 from gpunet.training.sgd import MiniBatchSGD
+from gpunet.training.source import SourceRows
 from gpunet.training.steps import Recipe
 
 
@@ -29,8 +31,8 @@ class Examples:
 
     Attributes
     ----------
-    X : array, shape (N, n_in)
-    Y : array, shape (N, n_out)
+    X : array, shape (N, n_in), or SourceRows
+    Y : array, shape (N, n_out), or None with the rows of a source
     weights : array, shape (N, 1), or None
     task : {"classification", "regression"}
     """
@@ -42,7 +44,7 @@ class Examples:
 
     @property
     def arrays(self) -> list[Any]:
-        """X, Y, and the weights if there are any."""
+        """X, Y, and the weights, as far as there are any: the rows of a source have their targets with them."""
         return [v for v in (self.X, self.Y, self.weights) if v is not None]
 
     def rows(self, index: npt.NDArray[np.int64], model: Model) -> Examples:
@@ -58,8 +60,11 @@ class Examples:
     def placed(self, model: Model) -> Examples:
         """Return them on the device, or all in the host's memory if the device does not hold them."""
         ops, dtype = model.ops, model.dtype
+        if isinstance(self.X, SourceRows):
+            return self
         if not ops.is_native(self.X) and not ops.holds(sum(arrays.nbytes_on_device(v, dtype) for v in self.arrays)):
             placed = [self.X, *(np.asarray(ops.to_numpy(v)) for v in self.arrays[1:])]
+            placed[2:] = [v.astype(dtype) for v in placed[2:]]  # the weights: their sum is the same wherever they lie
         else:
             placed = [arrays.to_device(ops, v, dtype) for v in self.arrays]
         X, Y, *weights = placed
@@ -74,12 +79,18 @@ class Examples:
             raise InputError(
                 "label_smoothing is for classes, and these targets are numbers to predict; leave it out."
             )
-        xp = np if isinstance(self.Y, np.ndarray) else model.ops.xp
-        Y = xp.astype(self.Y, getattr(xp, model.dtype))
+        if isinstance(self.X, SourceRows):
+            return Examples(self.X.smoothed(share), None, None, self.task)
+        if isinstance(self.Y, np.ndarray):
+            Y = self.Y.astype(model.dtype)
+        else:
+            Y = model.ops.xp.astype(self.Y, getattr(model.ops.xp, model.dtype))
         return Examples(self.X, (1 - share) * Y + share / max(2, Y.shape[1]), self.weights, self.task)
 
     def fingerprint(self, model: Model) -> str:
         """Return a short text that differs where the data do."""
+        if isinstance(self.X, SourceRows):
+            return self.X.fingerprint()
         return checkpoint.fingerprint(model.ops, self.arrays)
 
 
@@ -115,6 +126,8 @@ class Fitting:
 
     def hold_out(self, examples: Examples, share: float) -> tuple[Examples, Examples]:
         """Split examples into those to train and those to validate on, at random, of each class alike."""
+        if share >= 1:
+            raise InputError(f"validation_split must be at least 0 and below 1, got {share:g}.")
         rng = np.random.default_rng(0)
         rng.bit_generator.state = self._start
         order = rng.permutation(examples.X.shape[0])
@@ -132,6 +145,8 @@ class Fitting:
             )
         held = np.sort(np.concatenate([group[:count] for group, count in zip(groups, counts, strict=True)]))
         kept = np.setdiff1d(np.arange(len(order)), held, assume_unique=True)
+        if examples.weights is not None and not examples.weights[kept].any():
+            raise InputError("the examples that count have all been held out for validation; choose another share.")
         return examples.rows(kept, self._model), examples.rows(held, self._model)
 
     def run(self, examples: Examples, validation: loop.Validation | None, history: History) -> None:
@@ -144,17 +159,13 @@ class Fitting:
             file = Checkpoint(options.checkpoint, description, self._saved, self._start, options.checkpoint_seconds)
             if resumed is not None:
                 resumed.check(options.checkpoint, description)
-                _take_up(model, rng, history, resumed)
-        course = loop.Course(
-            model, history, options.epochs, rng, validation, options.early_stopping, options.on_epoch, file
-        )
-        if resumed is not None and resumed.snapshot.best is not None:
-            course.restore_best(resumed.snapshot.best)
         if options.label_smoothing:
             examples = examples.smoothed(options.label_smoothing, model)
         examples = examples.placed(model)
+        diagnostics = Diagnostics(model, examples.X, examples.Y) if options.diagnostics else None
         if isinstance(options.optimizer, LBFGS):
             whole = lbfgs.WholeGradient(model, examples.arrays, options.l2 / n)
+            course = self._course(validation, history, diagnostics, file)
             lbfgs.run(whole, options.optimizer, course, saved=file is not None)
             return
         sgd = MiniBatchSGD(
@@ -163,7 +174,34 @@ class Fitting:
         history.engine = sgd.engine
         if resumed is not None:
             _restore_steps(sgd, resumed, options)
+        course = self._course(validation, history, diagnostics, file)
         loop.run(sgd, options.eta, course, options.on_progress)
+
+    def _course(
+        self,
+        validation: loop.Validation | None,
+        history: History,
+        diagnostics: Diagnostics | None,
+        file: Checkpoint | None,
+    ) -> loop.Course:
+        """Return the training's course, from the checkpoint on if there is one: nothing is refused after this."""
+        options, resumed = self._options, self._resumed
+        if resumed is not None:
+            _take_up(self._model, self._rng, history, resumed)
+        course = loop.Course(
+            self._model,
+            history,
+            options.epochs,
+            self._rng,
+            validation,
+            options.early_stopping,
+            options.on_epoch,
+            diagnostics,
+            file,
+        )
+        if resumed is not None and resumed.snapshot.best is not None:
+            course.restore_best(resumed.snapshot.best)
+        return course
 
 
 def recipe(model: Model, options: Options, n: int) -> Recipe:
@@ -189,7 +227,8 @@ def _take_up(model: Model, rng: np.random.Generator, history: History, resumed: 
     for array, value in zip([*parameters.weights, *parameters.biases], values, strict=True):
         ops.copy(ops.asarray(value, model.dtype), out=array)
     rng.bit_generator.state = resumed.snapshot.rng
-    history.epochs[:] = resumed.history.epochs
+    history.epochs[:] = resumed.snapshot.history.epochs
+    history.stopped = resumed.snapshot.history.stopped
 
 
 def _restore_steps(sgd: MiniBatchSGD, resumed: Resumed, options: Options) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ _CHUNK_NUMBERS = 2**19
 #: SciPy keeps what it has learned of the curvature to itself. Where a training is saved, it begins anew after so many
 #: iterations, so that one that is resumed there does the same.
 _ITERATIONS_SAVED = 50
-#: SciPy's status where the number of iterations, or the callback, was the reason to end.
-_ENDED_BY_US = (1, 99)
+#: SciPy's status where the number of iterations was the reason to end.
+_ALL_TAKEN = 1
 
 
 class WholeGradient:
@@ -57,9 +58,10 @@ class WholeGradient:
         ops.copy(ops.asarray(flat.astype(model.dtype)), out=model.parameters.flat)
         total = ops.new_total()
         self._nabla.flat[...] = 0.0
-        for arrays, index in self._data.parts(np.arange(self.n)):
-            for start in range(0, index.shape[0], self._chunk):
-                self._add(arrays, index[start : start + self._chunk], total)
+        with closing(self._data.parts(np.random.default_rng(0))) as parts:  # the same order each time
+            for arrays, index in parts:
+                for start in range(0, index.shape[0], self._chunk):
+                    self._add(arrays, index[start : min(start + self._chunk, index.shape[0])], total)
         self.cost = float(ops.to_numpy(total).sum()) / self._whole
         nabla = ops.to_numpy(self._nabla.flat).astype(np.float64)
         w = flat[: model.parameters.n_weights]
@@ -100,17 +102,19 @@ def run(whole: WholeGradient, optimizer: LBFGS, course: Course, saved: bool) -> 
         x, number = intermediate_result.x, len(history.epochs) + 1
         ops.copy(ops.asarray(x.astype(model.dtype)), out=flat)
         cost = float(intermediate_result.fun) - 0.5 * whole.l2 * float(x[:n_weights] @ x[:n_weights])
-        is_kept = number % _ITERATIONS_SAVED == 0 or number == course.epochs
+        is_kept = number % _ITERATIONS_SAVED == 0
         course.end_epoch(_Nothing(number, flat, ops), cost, None, time.perf_counter() - started, whole.n, is_kept)
         started = time.perf_counter()
         if course.is_over():
             raise StopIteration
 
     with course.whole_epochs():
+        ended = history.stopped
         while not course.is_over():
-            left = course.epochs - len(history.epochs)
+            done = len(history.epochs)
+            left = course.epochs - done
             options = {
-                "maxiter": min(left, _ITERATIONS_SAVED) if saved else left,
+                "maxiter": min(left, _ITERATIONS_SAVED - done % _ITERATIONS_SAVED) if saved else left,
                 "maxcor": optimizer.memory,
                 "gtol": optimizer.tolerance,
                 "ftol": optimizer.tolerance,
@@ -118,8 +122,10 @@ def run(whole: WholeGradient, optimizer: LBFGS, course: Course, saved: bool) -> 
             }
             x = np.asarray(ops.to_numpy(flat)).astype(np.float64)
             result = minimize(whole, x, jac=True, method="L-BFGS-B", options=options, callback=record)
-            if result.status not in _ENDED_BY_US:
-                history.stopped = f"L-BFGS ended: {result.message}"
+            course.restore()  # the last point that was tried need not be one that was taken
+            if result.status != _ALL_TAKEN and not course.is_over():
+                ended = history.stopped = f"L-BFGS ended: {result.message}"
+        course.keep(_Nothing(len(history.epochs), flat, ops), ended)
 
 
 class _Nothing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from gpunet.backends import Array
 from gpunet.errors import DivergenceError, InputError
 from gpunet.model import Model
 from gpunet.training.checkpoint import Checkpoint, Snapshot
+from gpunet.training.diagnostics import Diagnostics
 from gpunet.training.early_stopping import EarlyStopping
 from gpunet.training.history import Epoch, History
 from gpunet.training.options import Callback
@@ -25,10 +26,13 @@ from gpunet.training.sgd import MiniBatchSGD, Progress
 
 @dataclass(frozen=True)
 class Validation:
-    """Data to validate on: inputs X (N, n_in), targets Y (N, n_out) in the host's memory, and what they are for."""
+    """Data to validate on: inputs X (N, n_in), targets Y (N, n_out) in the host's memory, and what they are for.
+
+    The rows of a source have their targets with them; then Y is None.
+    """
 
     X: Array
-    Y: npt.NDArray[Any]
+    Y: npt.NDArray[Any] | None
     task: str
 
     def measure(self, model: Model) -> tuple[float, float]:
@@ -58,6 +62,7 @@ class Course:
     validation : Validation, optional
     early_stopping : EarlyStopping, optional
     callbacks : sequence of callable
+    diagnostics : Diagnostics, optional
     checkpoint : Checkpoint, optional
     """
 
@@ -70,13 +75,15 @@ class Course:
         validation: Validation | None = None,
         early_stopping: EarlyStopping | None = None,
         callbacks: Sequence[Callback] = (),
+        diagnostics: Diagnostics | None = None,
         checkpoint: Checkpoint | None = None,
     ) -> None:
         self.model, self.history, self.epochs = model, history, epochs
         self._rng = rng
         self._validation, self._early_stopping = validation, early_stopping
-        self._callbacks, self._checkpoint = callbacks, checkpoint
+        self._callbacks, self._diagnostics, self._checkpoint = callbacks, diagnostics, checkpoint
         self._good, self._best = self._copy(), self._copy()
+        self._best_number = 0
         self._check_start()
 
     def _check_start(self) -> None:
@@ -90,13 +97,25 @@ class Course:
         ops = self.model.ops
         ops.copy(ops.asarray(best, self.model.dtype), out=self._best)
 
+    def restore(self) -> None:
+        """Bring back the parameters of the last whole epoch."""
+        self.model.ops.copy(self._good, out=self.model.parameters.flat)
+
+    def keep(self, trainer: Trainer, ended: str | None = None) -> None:
+        """Take note of the state between two epochs for the checkpoint, if there is one.
+
+        `ended` says why no epoch can follow, whatever a training that goes on from there asks for.
+        """
+        if self._checkpoint is not None:
+            self._checkpoint.keep(self._snapshot(trainer, ended))
+
     def is_over(self, schedule: Schedule | None = None) -> bool:
         """Whether no epoch is to follow; then the history says why."""
         if self.history.stopped is not None:
             return True
         if len(self.history.epochs) >= self.epochs:
             return True
-        if self._early_stopping is not None and self._early_stopping.is_over(self.history):
+        if self._early_stopping is not None and self._early_stopping.is_over(self.history, self._best_number):
             patience, monitor = self._early_stopping.patience, self._early_stopping.monitor
             self.history.stopped = f"{monitor} did not improve for {patience} epochs"
         elif schedule is not None and schedule.is_over(self.history):
@@ -106,20 +125,18 @@ class Course:
     @contextmanager
     def whole_epochs(self) -> Iterator[None]:
         """Within it, what raises leaves the parameters of the last whole epoch, and its checkpoint."""
-        ops, flat = self.model.ops, self.model.parameters.flat
         try:
             yield
         except BaseException:
-            ops.copy(self._good, out=flat)
+            self.restore()
             if self._checkpoint is not None:
                 self._checkpoint.write_pending()
             raise
-        best = self._early_stopping.best_epoch(self.history) if self._early_stopping else None
-        if self._checkpoint is not None:
+        if self._early_stopping is not None and self._early_stopping.restore_best and self.history.epochs:
+            self.model.ops.copy(self._best, out=self.model.parameters.flat)
+            self.history.best_epoch = self._early_stopping.best_epoch(self.history, self._best_number)
+        if self._checkpoint is not None:  # of the last epoch, from which a training goes on
             self._checkpoint.write_pending()
-        if self._early_stopping is not None and self._early_stopping.restore_best and best is not None:
-            ops.copy(self._best, out=flat)
-            self.history.best_epoch = best
 
     def end_epoch(
         self,
@@ -140,21 +157,25 @@ class Course:
         number = len(self.history.epochs)
         self._check_finite(cost, eta, number)
         val_cost, val_score = self._validation.measure(self.model) if self._validation else (None, None)
+        layers = self._diagnostics.measure() if self._diagnostics else None
+        epoch = Epoch(number, cost, seconds, examples / seconds, val_cost, val_score, eta, layers)
         self.model.ops.copy(self.model.parameters.flat, out=self._good)
-        epoch = Epoch(number, cost, seconds, examples / seconds, val_cost, val_score, eta)
         self.history.epochs.append(epoch)
-        if self._early_stopping is not None and self._early_stopping.best_epoch(self.history) == number:
+        stopping = self._early_stopping
+        if stopping is not None and stopping.best_epoch(self.history, self._best_number) == number:
             self.model.ops.copy(self._good, out=self._best)
-        if self._checkpoint is not None and is_kept:
-            self._checkpoint.keep(self._snapshot(trainer))
+            self._best_number = number
+        if is_kept:
+            self.keep(trainer)
         answers = [callback(epoch) for callback in self._callbacks]
         if any(answer is True for answer in answers):
             self.history.stopped = "a callback asked for it"
 
-    def _snapshot(self, trainer: Trainer) -> Snapshot:
+    def _snapshot(self, trainer: Trainer, ended: str | None) -> Snapshot:
         taken, states = trainer.state()
         best = None if self._early_stopping is None else np.array(self.model.ops.to_numpy(self._best))
-        return Snapshot(taken, states, best, dict(self._rng.bit_generator.state), self.history.to_dict())
+        history = replace(self.history, epochs=list(self.history.epochs), stopped=ended)
+        return Snapshot(taken, states, best, dict(self._rng.bit_generator.state), history)
 
     def _copy(self) -> Array:
         ops, flat = self.model.ops, self.model.parameters.flat

@@ -91,13 +91,19 @@ class Options:
             "clip_value": self.clip_value,
             "clip_norm": self.clip_norm,
         }
-        refused = [name for name, value in asked_for.items() if value is not None and value != 0]
+        refused = [
+            name
+            for name, value in asked_for.items()
+            if not (value is None or (isinstance(value, numbers.Real) and value == 0))
+        ]
         if refused:
             raise InputError(f"optimizer 'lbfgs' takes no {' and no '.join(refused)}; leave it out, or take 'adam'.")
         if self.engine == "compiled":
             raise InputError("optimizer 'lbfgs' runs by engine 'verbs' only; leave engine out.")
 
     def _check_checkpoint(self) -> None:
+        if not isinstance(self.resume, bool):
+            raise InputError(f"resume must be True or False, got {self.resume!r:.60}.")
         if self.checkpoint is None:
             if self.resume:
                 raise InputError("resume=True needs checkpoint=, the file to go on from.")
@@ -147,10 +153,13 @@ class Options:
         optimizer: Optimizer | LBFGS = self.optimizer
         names = ("batch_size", "l2", "l1", "weight_decay", "max_norm", "clip_value", "clip_norm", "label_smoothing")
         eta = None if self.eta is None else {"schedule": self.eta.name, **self.eta.settings()}
+        stopping: EarlyStopping | None = self.early_stopping  # how long it waits may change, which epoch is best not
+        best_by = None if stopping is None else {"monitor": stopping.monitor, "min_delta": float(stopping.min_delta)}
         return {
             "optimizer": {"name": optimizer.name, **optimizer.settings()},
             "eta": eta,
             "dropout": list(self.dropout_by_layer(n_layers)),
+            "early_stopping": best_by,
             **{name: getattr(self, name) for name in names},
         }
 

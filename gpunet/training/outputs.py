@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from gpunet.backends import Array
 from gpunet.backprop import Workspace, feedforward
 from gpunet.model import Model
 from gpunet.training import metrics
+from gpunet.training.source import SourceRows
 from gpunet.training.threads import ThreadChooser
 
 #: The activations of one chunk take about this many numbers.
@@ -25,14 +27,16 @@ Result = TypeVar("Result")
 def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
     """Return a^L for each row of X, (N, n_in) -> (N, n_out) in the host's memory.
 
-    X may lie on the device or in the host's memory. Where the device's memory does not hold a chunk, smaller ones are
-    tried.
+    X may lie on the device or in the host's memory, or be `SourceRows`. Where the device's memory does not hold a
+    chunk, smaller ones are tried.
 
     Raises
     ------
     MemoryError
         If it does not hold a single example.
     """
+    if isinstance(X, SourceRows):
+        return _outputs_of_source(model, X)
 
     def by_chunks(chunk: int) -> npt.NDArray[Any]:
         result = np.empty((X.shape[0], model.sizes[-1]), dtype=model.dtype)
@@ -56,15 +60,46 @@ def count_right(model: Model, X: Array, classes: npt.NDArray[np.int64]) -> int:
     return _in_smaller_chunks(model, X, by_chunks)
 
 
-def measure(model: Model, X: Array, Y: npt.NDArray[Any], task: str) -> tuple[float, float]:
+def measure(model: Model, X: Any, Y: Any, task: str) -> tuple[float, float]:
     """Return the mean cost and the score of rows X, (N, n_in), with targets Y, (N, n_out), in the host's memory.
 
-    The score is the accuracy for "classification", R^2 for "regression".
+    The score is the accuracy for "classification", R^2 for "regression". `SourceRows` have their targets: Y is None.
     """
-    ops, n = model.ops, X.shape[0]
+    if isinstance(X, SourceRows):
+        return _measure_source(model, X, task)
+    total, right, predicted = _sums(model, X, Y, task)
+    n = X.shape[0]
+    return total / n, right / n if predicted is None else metrics.r_squared(predicted, Y)
+
+
+def _outputs_of_source(model: Model, examples: SourceRows) -> npt.NDArray[Any]:
+    result = np.empty((examples.shape[0], model.sizes[-1]), dtype=model.dtype)
+    done = 0
+    with closing(examples.blocks()) as blocks:
+        for x, _ in blocks:
+            result[done : done + len(x)] = outputs(model, x)
+            done += len(x)
+    return result
+
+
+def _measure_source(model: Model, examples: SourceRows, task: str) -> tuple[float, float]:
+    total, right, r_squared = 0.0, 0, metrics.RSquared()
+    with closing(examples.blocks()) as blocks:
+        for x, y in blocks:
+            cost, count, predicted = _sums(model, x, y, task)
+            total, right = total + cost, right + count
+            if predicted is not None:
+                r_squared.add(predicted, y)
+    n = examples.shape[0]
+    return total / n, right / n if task == "classification" else r_squared.result()
+
+
+def _sums(model: Model, X: Array, Y: npt.NDArray[Any], task: str) -> tuple[float, int, npt.NDArray[Any] | None]:
+    """Return the sum of the costs of rows X with targets Y, how many are right, and for regression the outputs."""
+    ops = model.ops
     classes = metrics.to_classes(Y) if task == "classification" else None
 
-    def by_chunks(chunk: int) -> tuple[float, float]:
+    def by_chunks(chunk: int) -> tuple[float, int, npt.NDArray[Any] | None]:
         total, right = ops.new_total(), ops.asarray(np.zeros(1, dtype=np.int64))
         predicted = np.empty(Y.shape if classes is None else 0, dtype=model.dtype)
         for rows, index, work in _passes(model, X, chunk):
@@ -75,8 +110,8 @@ def measure(model: Model, X: Array, Y: npt.NDArray[Any], task: str) -> tuple[flo
                 ops.count_right(a, ops.asarray(classes[rows]), right)
             else:
                 predicted[rows] = ops.to_numpy(a).T
-        cost = float(ops.to_numpy(total).sum()) / n
-        return cost, metrics.r_squared(predicted, Y) if classes is None else int(ops.to_numpy(right)[0]) / n
+        cost, count = float(ops.to_numpy(total).sum()), int(ops.to_numpy(right)[0])
+        return cost, count, predicted if classes is None else None
 
     return _in_smaller_chunks(model, X, by_chunks)
 

@@ -7,7 +7,8 @@ itself: a training that is resumed goes on with the same eta.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from gpunet import checks
@@ -210,12 +211,8 @@ class OnPlateau(Schedule):
 
     def _falls(self, history: History) -> int:
         """Return how many times the measure has stood still for `patience` epochs."""
-        falls = waited = 0
-        for better in improvements(history, self.monitor, self.min_delta):
-            waited = 0 if better else waited + 1
-            if waited == self.patience:
-                falls, waited = falls + 1, 0
-        return falls
+        better = [*improvements(history, self.monitor, self.min_delta), len(history.epochs)]
+        return sum((later - number - 1) // self.patience for number, later in pairwise(better))
 
 
 def halving(eta: float, patience: int = 10) -> OnPlateau:
@@ -264,16 +261,20 @@ def get(eta: Any) -> Schedule:
     return Constant(eta)
 
 
-def improvements(history: History, monitor: str, min_delta: float) -> Iterator[bool]:
-    """Yield for each epoch whether its measure is better than in all epochs before it, by more than min_delta."""
-    rises = MONITORED[monitor]
-    best = -math.inf
-    for epoch in history.epochs:
-        value = getattr(epoch, monitor)
-        value = value if rises else -value
-        better = value > best + min_delta or best == -math.inf
-        yield better
-        best = max(best, value) if better else best
+def improvements(history: History, monitor: str, min_delta: float, first: int = 0) -> list[int]:
+    """Return the numbers of the epochs whose measure was better than any before, by more than min_delta.
+
+    `first` is the number of one that is known to be such; those before it are left out.
+    """
+    sign = 1 if MONITORED[monitor] else -1
+    numbers, best, enough = [], -math.inf, -math.inf
+    values = [sign * getattr(epoch, monitor) for epoch in history.epochs[first:]]
+    for number, value in enumerate(values, first):
+        if value > enough or best == -math.inf:
+            numbers.append(number)
+            best = max(best, value)
+            enough = best + min_delta
+    return numbers
 
 
 def needs_validation(schedule: Schedule) -> bool:

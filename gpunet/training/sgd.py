@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -83,8 +84,8 @@ class MiniBatchSGD:
     def run_epoch(self, eta: float, on_progress: Progress | None = None) -> float:
         """Train on every example once; return the mean cost, NaN or infinite if it diverged."""
         tell = _Progress(on_progress)
-        with self.steps.epoch(self.rng):
-            for arrays, index in self._data.parts(self.rng.permutation(self.n)):
+        with self.steps.epoch(self.rng), closing(self._data.parts(self.rng)) as parts:
+            for arrays, index in parts:
                 done = 0
                 while done < index.shape[0]:
                     examples = self._take_chunk(arrays, index[done:], eta)

@@ -108,7 +108,8 @@ class VerbSteps:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.at_once: int | None = REPLAYED if recipe.model.ops.replays else None
+        # Masks come from the host; a capture that fails would have drawn some that no step used.
+        self.at_once: int | None = REPLAYED if recipe.model.ops.replays and not any(recipe.dropout) else None
         self._parameters = recipe.model.parameters.pairs()
         self._workspaces: dict[int, Workspace] = {}
         self._replays: dict[int, _Replay] = {}

@@ -55,10 +55,12 @@ struct Network {
     int64_t scratch_stride;
 };
 
-// The threads that work on one call; `barrier` returns when all of them have called it.
+// The threads that work on one call; `barrier` returns when all of them have called it. `taken` counts what is taken
+// of the work at hand, which is shared by who comes first; in turn with that of the next.
 struct Team {
     int size;
     void (*barrier)(Team *);
+    int64_t taken[2];
 };
 
 // What one call of `steps` trains on.

@@ -32,7 +32,7 @@ constexpr int SPINS = 2000;
 
 class Barrier : public Team {
    public:
-    Barrier() : Team{1, wait} {}
+    Barrier() : Team{1, wait, {}} {}
 
    private:
     alignas(64) std::atomic<int> arrived_{0};
@@ -145,7 +145,7 @@ void Pool::forget_threads_of_parent() {
 
 void Pool::run(int threads, const std::function<void(Team &, int)> &work) {
     if (threads == 1) {
-        Team alone{1, nullptr};
+        Team alone{1, nullptr, {}};
         work(alone, 0);
         return;
     }

@@ -57,14 +57,37 @@ struct Tile {
     }
 };
 
+// Bytes of one panel's rows that are worked on together, with what is multiplied with them in the first-level cache,
+// and panels that share it in the second level.
+constexpr int64_t DEPTH_BYTES = 32768;
+constexpr int64_t PANELS_TOGETHER = 8;
+
+// Where what is needed soon lies. A tile takes longer than memory does, but it is too much to wait for at once.
+template <class Real>
+struct Soon {
+    const Real *a, *c;  // a part of the rows of `a` for the next tiles, in the first of a's panels; the next tile of c
+};
+
+// Lines for each of a's panels: all of the next tiles' rows, when each of the panels that share them fetches so many.
+template <class Real>
+constexpr int64_t LINES = (ROWS * NR<Real> * int64_t(sizeof(Real)) / 64 + PANELS_TOGETHER - 1) / PANELS_TOGETHER;
+constexpr int64_t LINE = 64;
+
 // c = start + a b over `depth`, where c and a are rows of panels: a's panels lie a_stride apart.
 template <class Real, int WIDTH, int VECTORS, int N>
 static void rows_times_panel(const Real *a, int64_t a_stride, int64_t depth, const Real *b, const Real *start,
-                             ptrdiff_t start_stride, Real *c) {
+                             ptrdiff_t start_stride, Real *c, Soon<Real> soon) {
     Tile<Real, WIDTH, VECTORS, N, 1, NR<Real>> tile;
     tile.start(start, start_stride);
-    for (; depth > 0; depth -= NR<Real>, a += a_stride, b += NR<Real> * NR<Real>)
+    for (; depth > 0; depth -= NR<Real>, a += a_stride, b += NR<Real> * NR<Real>) {
+        for (int64_t i = 0; i < LINES<Real>; i++) {
+            __builtin_prefetch((const char *)soon.a + i * LINE);
+            __builtin_prefetch((const char *)soon.c + i * LINE, 1);
+        }
+        soon.a += a_stride;
+        soon.c += LINES<Real> * LINE / sizeof(Real);
         tile.add_products(a, min(depth, NR<Real>), b);
+    }
     tile.finish(c);
 }
 
@@ -118,11 +141,6 @@ INLINE int width_of(int64_t j, int64_t n) {
 // The i-th of `pieces` nearly equal pieces of n begins here.
 INLINE int64_t cut(int64_t n, int64_t i, int64_t pieces) { return n * i / pieces; }
 
-// Bytes of one panel's rows that are worked on together, with what is multiplied with them in the first-level cache,
-// and panels that share it in the second level.
-constexpr int64_t DEPTH_BYTES = 32768;
-constexpr int64_t PANELS_TOGETHER = 8;
-
 template <class Real>
 struct Operand {
     const Real *at;
@@ -146,11 +164,14 @@ static void product(Operand<Real> a, int64_t depth, Operand<Real> b, int64_t n, 
                 const int64_t i = i0 + cut(i1 - i0, block, blocks);
                 const int64_t rows = i0 + cut(i1 - i0, block + 1, blocks) - i;
                 const Real *from = a.at + d / N * a.stride + i * N;
-                for (int64_t p = group; p < min(group + PANELS_TOGETHER, p1); p++) {
+                const int64_t end = min(group + PANELS_TOGETHER, p1);
+                for (int64_t p = group; p < end; p++) {
                     Real *to = c + p * c_stride + i * N;
                     const Real *start = d ? to : bias ? bias + p * N : zeros;
+                    const Soon<Real> soon = {from + rows * N + (p - group) * LINES<Real> * LINE / int64_t(sizeof(Real)),
+                                             p + 1 < end ? to + c_stride : c + group * c_stride + (i + rows) * N};
                     rows_times_panel_of<Real>[width_of<Real>(p * N, n)][rows - 1](
-                        from, a.stride, min(piece, depth - d), b.at + p * b.stride + d * N, start, d ? N : 0, to);
+                        from, a.stride, min(piece, depth - d), b.at + p * b.stride + d * N, start, d ? N : 0, to, soon);
                 }
             }
 }

@@ -3,20 +3,25 @@
 
 //: Below this share of groups of inputs that are not all zero, the others are skipped.
 constexpr double SPARSE = 0.6;
-//: A layer with at most so many bytes of weights is shared by examples, which saves waiting for the other threads.
+//: A layer with at most so many bytes of weights is shared by examples, which saves waiting for the other threads,
 constexpr int64_t SMALL_LAYER_BYTES = 65536;
+//: and one with so many, if each thread has many examples.
+constexpr int64_t MIDDLE_LAYER_BYTES = 524288;
+constexpr int64_t MANY_ROWS = 4 * ROWS;
+//: Rows of a panel that a thread takes at least.
+constexpr int64_t PART = 8 * ROWS;
 //: Rows that are looked at for zeros at the begin of a call, at most.
 constexpr int64_t SAMPLE = 64;
 //: A mini-batch's inputs of at most so many bytes are fetched ahead into the cache.
 constexpr int64_t AHEAD_BYTES = 131072;
-//: Examples whose products are summed before the next part of the weights, so that they stay in the cache. Where zeros
-//: are skipped it is the same number, for the same bits.
-constexpr int64_t EXAMPLES_TOGETHER = 128;
+//: Examples whose products are summed before they are added to the weights. Where zeros are skipped it is the same
+//: number, for the same bits.
+constexpr int64_t EXAMPLES_TOGETHER = 256;
 static_assert(EXAMPLES_TOGETHER % WORD == 0);
 //: Panels of inputs that stay in the second-level cache while the weights pass by.
 constexpr int64_t INPUT_PANEL_BYTES = 262144;
 
-// Fetches a later mini-batch's rows into the cache, some at each tile of the gradient: they lie anywhere in memory,
+// Fetches the next mini-batch's rows into the cache, some at each tile of the gradient: they lie anywhere in memory,
 // and all at once they would be waited for.
 template <class Real>
 class Ahead {
@@ -62,6 +67,7 @@ class Trainer {
         : net(network), job(job), team(team), thread(thread) {}
 
     void run() {
+        if (thread == 0) team.taken[0] = team.taken[1] = 0;
         choose_sparse();
         gather(0, net.batch[0]);
         barrier();
@@ -73,7 +79,7 @@ class Trainer {
             feedforward();
             backpropagate();
             barrier();
-            ahead.start(job, net, start + 2 * job.batch_size, thread, team.size);
+            ahead.start(job, net, start + 1 * job.batch_size, thread, team.size);
             gradient();
             if (thread == 0) add_costs();
             gather(start + job.batch_size, net.batch[(number + 1) % 2]);
@@ -90,6 +96,7 @@ class Trainer {
     Batch<Real> batch{};
     bool sparse = false;      // whether layer 1 skips zeros
     bool complete = false;    // whether all threads' work so far is done
+    int works = 0;            // how many times work was shared by who comes first
     bool own_rows = false;    // whether this thread itself has computed all there is of its examples
     Step<Real> step{};
     Ahead<Real> ahead;
@@ -103,8 +110,9 @@ class Trainer {
     int64_t first_row() const { return cut(m, thread, team.size); }
     int64_t last_row() const { return cut(m, thread + 1, team.size); }
 
-    static bool is_small(const Layer<Real> &layer) {
-        return layer.n_in * layer.n_out * int64_t(sizeof(Real)) <= SMALL_LAYER_BYTES;
+    bool by_examples(const Layer<Real> &layer) const {
+        const int64_t bytes = layer.n_in * layer.n_out * int64_t(sizeof(Real));
+        return bytes <= (m >= MANY_ROWS * team.size ? MIDDLE_LAYER_BYTES : SMALL_LAYER_BYTES);
     }
 
     // t: the number of this step, from 1. Adam's powers are computed anew, so that the bits do not depend on how the
@@ -189,7 +197,7 @@ class Trainer {
         const Real *a = batch.x;
         for (int64_t l = 0; l < net.layers; l++) {
             Layer<Real> &layer = net.layer[l];
-            share(layer.panels, is_small(layer), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
+            share_panels(layer.panels, by_examples(layer), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
                 if (l == 0 && sparse)
                     sparse_product<Real>({a, net.batch_stride}, batch.masks, net.words, {layer.w, layer.panel_stride},
                                          layer.n_out, layer.b, layer.a, net.batch_stride, p0, p1, i0, i1);
@@ -215,7 +223,7 @@ class Trainer {
         });
         for (int64_t l = net.layers - 1; l > 0; l--) {
             Layer<Real> &following = net.layer[l], &layer = net.layer[l - 1];
-            share(layer.panels, is_small(following), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
+            share_panels(layer.panels, by_examples(following), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
                 product<Real>({following.delta, net.batch_stride}, following.n_out,
                               {following.w_t, following.panel_stride_t}, layer.n_out, nullptr, layer.delta,
                               net.batch_stride, p0, p1, i0, i1);
@@ -229,10 +237,29 @@ class Trainer {
         }
     }
 
-    // Call f(p0, p1, i0, i1) for this thread's part of (panels, m): whole examples if `rows`, else whole panels as far
-    // as they can be shared evenly.
+    // Call f(begin, end) for parts of `count` pieces of work until all are taken, in parts that get smaller: a thread that
+    // the system keeps from its work would else be waited for, with all that was to be its share. Between two such works
+    // lies a barrier.
     template <class F>
-    void share(int64_t panels, bool rows, F f) {
+    void share(int64_t count, F f) {
+        if (team.size == 1) {
+            f(0, count);
+            return;
+        }
+        int64_t *taken = &team.taken[works++ % 2], end;
+        if (thread == 0) __atomic_store_n(&team.taken[works % 2], 0, __ATOMIC_RELAXED);  // of the next: nobody is there
+        int64_t begin = __atomic_load_n(taken, __ATOMIC_RELAXED);
+        while (begin < count) {
+            end = begin + max(1, (count - begin) / (2 * team.size));
+            if (!__atomic_compare_exchange_n(taken, &begin, end, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
+            f(begin, end);
+            begin = __atomic_load_n(taken, __ATOMIC_RELAXED);
+        }
+    }
+
+    // Call f(p0, p1, i0, i1) for this thread's parts of (panels, m): whole examples if `rows`.
+    template <class F>
+    void share_panels(int64_t panels, bool rows, F f) {
         if (!complete && !(rows && own_rows)) barrier();
         complete = false;
         own_rows = rows;
@@ -240,14 +267,21 @@ class Trainer {
             f(0, panels, first_row(), last_row());
             return;
         }
-        const int64_t begin = cut(panels * m, thread, team.size), end = cut(panels * m, thread + 1, team.size);
-        int64_t p = begin / m;
-        if (begin % m) {
-            f(p, p + 1, begin % m, min(m, end - p * m));
-            p++;
-        }
-        if (p < end / m) f(p, end / m, 0, m);
-        if (p <= end / m && end % m) f(end / m, end / m + 1, 0, end % m);
+        const int64_t parts = (m + PART - 1) / PART;  // of each panel
+        share(panels * parts, [&](int64_t at, int64_t end) {
+            while (at < end) {
+                const int64_t p = at / parts, part = at % parts;
+                if (part == 0 && end - at >= parts) {
+                    const int64_t whole = (end - at) / parts;
+                    f(p, p + whole, 0, m);
+                    at += whole * parts;
+                } else {
+                    const int64_t last = min(part + end - at, parts);
+                    f(p, p + 1, part * PART, min(last * PART, m));
+                    at += last - part;
+                }
+            }
+        });
     }
 
     // Call f(i) for this thread's examples, when all of their columns are there.
@@ -264,28 +298,30 @@ class Trainer {
     void gradient() {
         int64_t tiles = 0;
         for (int64_t l = 0; l < net.layers; l++) tiles += tiles_of(net.layer[l]);
-        const int64_t begin = cut(tiles, thread, team.size), end = cut(tiles, thread + 1, team.size);
-        int64_t before = 0;
-        const Real *a = batch.x;
-        for (int64_t l = 0; l < net.layers; l++) {
-            const Layer<Real> &layer = net.layer[l];
-            const int64_t count = tiles_of(layer);
-            update_layer(layer, a, l == 0 && sparse, max(begin - before, 0), min(end - before, count));
-            before += count;
-            a = layer.a;
-        }
+        share(tiles, [&](int64_t begin, int64_t end) {
+            const Real *a = batch.x;
+            for (int64_t l = 0; l < net.layers; l++) {
+                const Layer<Real> &layer = net.layer[l];
+                const int64_t count = tiles_of(layer);
+                update_layer(layer, a, l == 0 && sparse, max(begin, 0), min(end, count));
+                begin -= count;
+                end -= count;
+                a = layer.a;
+            }
+        });
     }
 
     static int64_t tiles_of(const Layer<Real> &layer) { return layer.panels * layer.panels_t; }
 
-    // Update the tiles [begin, end), panel by panel.
+    // Update the tiles [begin, end), a panel of inputs after the other.
     void update_layer(const Layer<Real> &layer, const Real *a, bool skip_zeros, int64_t begin, int64_t end) {
         if (begin >= end) return;
+        const int64_t last = (end - 1) / layer.panels;
         const int64_t together = max(1, INPUT_PANEL_BYTES / (m * N * int64_t(sizeof(Real))));
-        for (int64_t group = 0; group < layer.panels_t; group += together)
-            for (int64_t p = begin / layer.panels_t; p <= (end - 1) / layer.panels_t; p++)
-                for (int64_t q = group; q < min(group + together, layer.panels_t); q++)
-                    if (begin <= p * layer.panels_t + q && p * layer.panels_t + q < end) {
+        for (int64_t group = begin / layer.panels; group <= last; group += together)
+            for (int64_t p = 0; p < layer.panels; p++)
+                for (int64_t q = group; q <= min(group + together - 1, last); q++)
+                    if (begin <= q * layer.panels + p && q * layer.panels + p < end) {
                         ahead.fetch();
                         update_tile(layer, a, skip_zeros, p, q);
                     }
@@ -302,11 +338,12 @@ class Trainer {
         Real *to = descent ? w : net.scratch + thread * net.scratch_stride;
         if (!descent) clear(to, rows * N);
         if (descent && job.l2 != 0) decay(rows * N, w, Real(job.eta * job.l2));
+        Real *w_t = layer.w_t ? layer.w_t + q * layer.panel_stride_t + p * N * N : nullptr;
         if (skip_zeros) add_sparse(a, delta, width, q, rows, to);
-        add_dense(a, delta, width, skip_zeros ? rows / GROUP * GROUP : 0, rows, to);
+        add_dense(a, delta, width, skip_zeros ? rows / GROUP * GROUP : 0, rows, to, w_t);
         if (!descent)
             update<Real>(step, Real(job.l2), rows * N, w, to, state(layer.state_w[0], at), state(layer.state_w[1], at));
-        if (layer.w_t) transpose(w, rows, min(N, layer.n_out - p * N), layer.w_t + q * layer.panel_stride_t + p * N * N);
+        if (w_t) transpose(w, rows, min(N, layer.n_out - p * N), w_t);
         if (q == 0) update_biases(layer, delta, p);
     }
 
@@ -330,21 +367,34 @@ class Trainer {
         }
     }
 
-    // The rows [from, rows), block by block.
-    void add_dense(const Real *a, const Real *delta, int width, int64_t from, int64_t rows, Real *to) {
+    // The rows [from, rows), block by block. Many examples leave time to fetch what is going to be written.
+    void add_dense(const Real *a, const Real *delta, int width, int64_t from, int64_t rows, Real *to, Real *w_t) {
         const int64_t blocks = (rows - from + ROWS - 1) / ROWS;
         for (int64_t i = 0; i < m; i += EXAMPLES_TOGETHER)
             for (int64_t block = 0; block < blocks; block++) {
                 const int64_t r = from + cut(rows - from, block, blocks);
                 const int64_t count = from + cut(rows - from, block + 1, blocks) - r;
+                if (i == 0 && m >= MANY_ROWS) {
+                    fetch(to + r * N, count * N);
+                    if (w_t) fetch(w_t + r * N, count * N);
+                }
                 outer_products_of<Real>[width][count - 1](a + i * N + r, min(EXAMPLES_TOGETHER, m - i), delta + i * N,
                                                           to + r * N);
             }
     }
 
+    INLINE void fetch(Real *x, int64_t n) {
+        for (int64_t i = 0; i < n; i += LINE / sizeof(Real)) __builtin_prefetch(x + i, 1);
+    }
+
     static void transpose(const Real *w, int64_t rows, int64_t columns, Real *to) {
-        for (int64_t j = 0; j < columns; j++)
-            for (int64_t k = 0; k < rows; k++) to[j * N + k] = w[k * N + j];
+        for (int64_t j = 0; j < columns; j += LANES<Real>)
+            for (int64_t k = 0; k < rows; k += LANES<Real>)
+                if (j + LANES<Real> <= columns && k + LANES<Real> <= rows)
+                    transpose_square<Real>(w + k * N + j, to + j * N + k);
+                else
+                    for (int64_t i = j; i < min(j + LANES<Real>, columns); i++)
+                        for (int64_t r = k; r < min(k + LANES<Real>, rows); r++) to[i * N + r] = w[r * N + i];
     }
 
     void update_biases(const Layer<Real> &layer, const Real *delta, int64_t p) {

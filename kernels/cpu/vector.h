@@ -70,3 +70,39 @@ INLINE Real sum(Vector<Real> x) {
     for (int i = 0; i < LANES<Real>; i++) total += x[i];
     return total;
 }
+
+// The numbers of a and b in turn, those of their first halves or of their second.
+template <class Real, bool SECOND>
+INLINE Vector<Real> interleave(Vector<Real> a, Vector<Real> b) {
+    constexpr int BEGIN = SECOND ? LANES<Real> / 2 : 0;
+#if defined(__clang__)
+    Vector<Real> both;
+    for (int i = 0; i < LANES<Real> / 2; i++) both[2 * i] = a[BEGIN + i], both[2 * i + 1] = b[BEGIN + i];
+    return both;
+#else
+    Bits<Real> from{};
+    for (int i = 0; i < LANES<Real> / 2; i++) from[2 * i] = BEGIN + i, from[2 * i + 1] = LANES<Real> + BEGIN + i;
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
+// Transpose a square of LANES rows and columns between panels: log2(LANES) perfect shuffles of its rows.
+template <class Real>
+static void transpose_square(const Real *from, Real *to) {
+    constexpr int L = LANES<Real>;
+    Vector<Real> rows[L], next[L];
+#pragma GCC unroll 16
+    for (int i = 0; i < L; i++) rows[i] = load(from + i * NR<Real>);
+#pragma GCC unroll 4
+    for (int step = 1; step < L; step *= 2) {
+#pragma GCC unroll 8
+        for (int i = 0; i < L / 2; i++) {
+            next[2 * i] = interleave<Real, false>(rows[i], rows[i + L / 2]);
+            next[2 * i + 1] = interleave<Real, true>(rows[i], rows[i + L / 2]);
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < L; i++) rows[i] = next[i];
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < L; i++) store(to + i * NR<Real>, rows[i]);
+}

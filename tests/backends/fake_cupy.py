@@ -338,9 +338,9 @@ class ufunc:  # noqa: N801
 
 
 UFUNCS = (
-    "abs", "add", "divide", "equal", "exp", "greater", "greater_equal", "isfinite", "less", "less_equal", "log",
-    "bitwise_and", "bitwise_or", "maximum", "minimum", "multiply", "negative", "power", "sign", "sqrt", "subtract",
-    "tanh",
+    "abs", "add", "divide", "equal", "exp", "expm1", "greater", "greater_equal", "isfinite", "less", "less_equal",
+    "log", "log1p", "bitwise_and", "bitwise_or", "maximum", "minimum", "multiply", "negative", "power", "sign",
+    "sqrt", "subtract", "tanh",
 )  # fmt: skip
 _UFUNC = {name: ufunc(name) for name in UFUNCS}
 

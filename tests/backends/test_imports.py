@@ -15,11 +15,14 @@ HEAVY = (
     "cupy_backends",
     "sklearn",
     "matplotlib",
+    "tensorboard",
     "torch",
     "typer",
     "rich",
     "jax",
     "onnx",
+    "pyarrow",
+    "pandas",
     "array_api_compat",
 )
 
@@ -155,9 +158,9 @@ def test_devices_are_known_to_backends_alone(word):
 
 
 def test_heavy_libraries_are_imported_inside_functions():
-    """But for the command line, which is nothing without typer and rich, and the estimators."""
+    """But for the command line, which is nothing without typer and rich, the estimators, and modules for PyTorch."""
     for path in FILES:
-        if path.name == "cli.py" or module_of(path) in ("reports", "sklearn"):
+        if path.name == "cli.py" or module_of(path) in ("reports", "sklearn", "interop.torch_modules"):
             continue
         for name, at_import in imported(path):
             assert not (at_import and name.partition(".")[0] in HEAVY), f"{path.name} imports {name}"
@@ -183,7 +186,7 @@ def test_training_on_the_cpu_by_name_never_asks_for_cupy():
 
 
 def test_every_public_name_has_a_home():
-    assert {*gpunet._HOMES, "datasets", "optimizers", "schedules"} == set(gpunet.__all__)
+    assert {*gpunet._HOMES, "datasets", "logs", "optimizers", "plots", "schedules"} == set(gpunet.__all__)
     for name in gpunet.__all__:
         value = getattr(gpunet, name)
         assert getattr(value, "__name__", name).rpartition(".")[2] == name or name == "__version__"

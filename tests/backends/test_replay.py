@@ -24,6 +24,13 @@ NOT_REPLAYABLE = [
     cases.Case(("sigmoid", "sigmoid", "sigmoid"), "quartic"),
 ]
 OPTIMIZERS = ["sgd", "momentum", "adam"]
+#: A kernel of its own has no part in these.
+NO_KERNEL = [
+    ({"sample_weight": np.linspace(0.1, 2.0, 43)}, "weights of examples have no kernel"),
+    ({"clip_norm": 0.1}, "clipping has no kernel"),
+    ({"clip_value": 0.01}, "clipping has no kernel"),
+    ({"max_norm": 0.5}, "a limit of norms has no kernel"),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +46,9 @@ def data(n=43):
 def trained(case, device="cuda", epochs=3, **options):
     """Train with 14 steps of 3 examples and a ragged one: three launches of 4 steps, and 3 steps one by one."""
     X, y = data()
-    net = case.network(sizes=SIZES, device=device, dtype="float32", seed=5, input_scale=1 / 255)
-    net.fit(X, y, epochs=epochs, batch_size=3, eta=0.1, engine="verbs", **options)
+    dtype = options.pop("dtype", "float32")
+    net = case.network(sizes=SIZES, device=device, dtype=dtype, seed=5, input_scale=1 / 255)
+    net.fit(X, y, **{"epochs": epochs, "batch_size": 3, "eta": 0.1, "engine": "verbs", **options})
     return net
 
 
@@ -62,6 +70,49 @@ def test_the_same_bits_as_one_by_one(fake, monkeypatch, case, optimizer):
     for a, b in zip(parameters(replayed), parameters(one_by_one), strict=True):
         np.testing.assert_array_equal(a, b)
     assert replayed.history.cost == one_by_one.history.cost
+
+
+@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, "adamw"])
+def test_an_eta_that_changes_and_all_penalties(fake, optimizer):
+    """A launch has eta inside: it is captured anew in each epoch, after four steps one by one."""
+    options = {"optimizer": optimizer, "l2": 0.5, "l1": 0.2, "weight_decay": 0.1, "label_smoothing": 0.1}
+    options["eta"] = gpunet.schedules.Exponential(0.1, 0.5)
+    replayed = trained(REPLAYABLE[0], **options)
+    assert fake.graph_launches == 3 * (3 - 1)
+    assert replayed.history.engine == "4 steps a launch"
+    assert replayed.history.etas == [0.1, 0.05, 0.025]
+    fake.capture_error = fake_cupy.CUDARuntimeError("not here")
+    one_by_one = trained(REPLAYABLE[0], **options)
+    assert fake.graph_launches == 3 * (3 - 1)
+    for a, b in zip(parameters(replayed), parameters(one_by_one), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(parameters(replayed), parameters(trained(REPLAYABLE[0], "cpu", **options)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize(("options", "reason"), NO_KERNEL, ids=lambda v: v if isinstance(v, str) else "-".join(v))
+def test_regularization_without_a_kernel_is_run_one_by_one(fake, caplog, options, reason):
+    with caplog.at_level(logging.INFO, logger="gpunet"):
+        net = trained(REPLAYABLE[0], dtype="float64", **options)
+    assert fake.graph_launches == 0
+    assert net.history.engine == "step by step"
+    assert reason in caplog.text
+    for a, b in zip(
+        parameters(net), parameters(trained(REPLAYABLE[0], "cpu", dtype="float64", **options)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())
+
+
+def test_masks_are_drawn_once_a_step(fake, caplog):
+    """They come from the host, so that no step can be captured; a try would draw some that no step used."""
+    with caplog.at_level(logging.INFO, logger="gpunet"):
+        net = trained(REPLAYABLE[0], dtype="float64", dropout=0.3)
+    assert net.history.engine == "step by step"
+    assert "launched one by one" not in caplog.text
+    for a, b in zip(
+        parameters(net), parameters(trained(REPLAYABLE[0], "cpu", dtype="float64", dropout=0.3)), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())
 
 
 @pytest.mark.parametrize("case", NOT_REPLAYABLE, ids=str)

@@ -23,7 +23,11 @@ TRAININGS = [
     cases.Case(("mixed", "mixed_linear", "mixed"), "quadratic"),
     cases.Case(("custom", "custom_a", "linear"), "quartic"),
     cases.Case(("tanh", "relu", "custom"), "cross-entropy"),
+    cases.Case(("gelu", "leaky_relu", "exp"), "poisson"),
+    cases.Case(("softplus", "silu", "linear"), "huber"),
 ]
+#: Their derivatives jump, and a rounding could send two sound trainings apart.
+JUMPING = {"absolute", "quantile", "hinge"}
 each_training = pytest.mark.parametrize("case", TRAININGS, ids=str)
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -38,6 +42,11 @@ def images(n=43):
     return X, (X[:, 0] // 86).astype(np.int64)
 
 
+def for_cost(case, labels):
+    """Return the labels, or one-hot rows for a cost that takes none."""
+    return np.eye(SIZES[-1])[labels] if case.cost in ("poisson", "huber") else labels
+
+
 def assert_same(net, reference, dtype):
     for kind in ("weights", "biases"):
         for l, (got, wanted) in enumerate(zip(getattr(net, kind), getattr(reference, kind), strict=True)):
@@ -50,7 +59,7 @@ def assert_same(net, reference, dtype):
 def test_the_trainings_cover_every_built_in():
     used = {f for case in TRAININGS for f in case.activations}
     assert {"sigmoid", "tanh", "relu", "linear", "softmax"} <= used
-    assert {case.cost for case in TRAININGS} == set(cases.COSTS)
+    assert {case.cost for case in TRAININGS} == set(cases.COSTS) - JUMPING
 
 
 @each_training
@@ -58,6 +67,7 @@ def test_the_trainings_cover_every_built_in():
 def test_100_steps_with_fit(other_backend, case, dtype):
     """uint8 inputs with input_scale and a ragged last batch: 20 epochs of 5 steps, the last on 3 examples."""
     X, y = images()
+    y = for_cost(case, y)
     nets = [network(case, device, dtype, input_scale=1 / 255) for device in (other_backend, "cpu")]
     before = nets[1].weights[0].copy()
     eta = 0.02 if case.cost == "quartic" else 0.3
@@ -71,6 +81,110 @@ def test_100_steps_with_fit(other_backend, case, dtype):
     np.testing.assert_allclose(got.validation_cost, wanted.validation_cost, rtol=10 * tolerance)
     np.testing.assert_allclose(got.validation_score, wanted.validation_score, rtol=tolerance)
     assert (got.device, got.backend) == (other_backend.device, other_backend.name)
+
+
+#: A training with all there is, and how far the numbers may lie apart.
+EVERYTHING = {
+    "epochs": 8,
+    "batch_size": 10,
+    "l2": 0.4,
+    "l1": 0.1,
+    "dropout": [0.1, 0.2, 0.3],
+    "max_norm": 1.0,
+    "clip_value": 0.2,
+    "clip_norm": 0.3,
+    "label_smoothing": 0.1,
+    "class_weight": "balanced",
+    "sample_weight": np.linspace(0.1, 2.0, 43),
+    "validation_split": 0.2,
+    "early_stopping": gpunet.EarlyStopping(3, min_delta=0.01),
+    "diagnostics": True,
+}
+SMOOTH = cases.Case(("tanh", "sigmoid", "softmax"), "log-likelihood")
+
+
+@each_dtype
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_training_with_everything(other_backend, optimizer, dtype):
+    """The masks, the examples that are held out, the weights and the schedule are the same everywhere."""
+    X, y = images()
+    nets = [network(SMOOTH, device, dtype, input_scale=1 / 255) for device in (other_backend, "cpu")]
+    before = nets[1].weights[0].copy()
+    eta = gpunet.schedules.Cosine(0.02 if optimizer == "adamw" else 0.3, 8, warm_up=2)
+    got, wanted = [net.fit(X, y, optimizer=optimizer, eta=eta, **EVERYTHING) for net in nets]
+    assert np.abs(nets[1].weights[0] - before).max() > 0.05
+    assert_same(*nets, dtype)
+    tolerance = 10 * RELATIVE[dtype]
+    np.testing.assert_allclose(got.cost, wanted.cost, rtol=tolerance)
+    np.testing.assert_allclose(got.validation_cost, wanted.validation_cost, rtol=tolerance)
+    assert got.validation_score == wanted.validation_score
+    assert got.etas == wanted.etas == [eta.eta(e, got) for e in range(len(got.epochs))]
+    assert got.best_epoch == wanted.best_epoch
+    for one, other in zip(got.epochs, wanted.epochs, strict=True):
+        lengths = [[layer.gradient_norm for layer in epoch.layers] for epoch in (one, other)]
+        np.testing.assert_allclose(*lengths, rtol=10 * tolerance)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_everything_with_data_that_is_already_on_the_device(backend, one_hot):
+    X, y = images()
+    Y = np.eye(3)[y] if one_hot else y
+    with backend.active():
+        on_device = backend.asarray(X), backend.asarray(Y)
+    nets = [network(SMOOTH, backend, input_scale=1 / 255) for _ in range(2)]
+    for net, data in zip(nets, (on_device, (X, Y)), strict=True):
+        net.fit(*data, eta=0.1, **EVERYTHING)
+    assert_same(*nets, "float64")
+    assert nets[0].history.validation_cost == pytest.approx(nets[1].history.validation_cost, rel=1e-10)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lbfgs(other_backend, weighted):
+    """Its steps come from SciPy, cost and gradient from the device, in chunks."""
+    X, y = images()
+    nets = [network(SMOOTH, device, input_scale=1 / 255) for device in (other_backend, "cpu")]
+    more = {"sample_weight": np.linspace(0.1, 2.0, 43), "class_weight": "balanced"} if weighted else {}
+    got, wanted = [net.fit(X, y, epochs=12, optimizer="lbfgs", l2=0.01, label_smoothing=0.1, **more) for net in nets]
+    assert got.cost[-1] < 0.95 * got.cost[0]
+    np.testing.assert_allclose(got.cost, wanted.cost, rtol=1e-8)
+    for one, other in zip(nets[0].weights, nets[1].weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-7)
+
+
+def test_lbfgs_adds_up_chunks(backend, monkeypatch):
+    nets = [network(SMOOTH, backend, input_scale=1 / 255) for _ in range(2)]
+    X, y = images()
+    weights = np.linspace(0.1, 2.0, 43)
+    weights[10:20] = 0.0  # a chunk in which nobody counts
+    histories = []
+    for net, numbers in zip(nets, (2**19, 10 * sum(SIZES)), strict=True):
+        monkeypatch.setattr("gpunet.training.lbfgs._CHUNK_NUMBERS", numbers)
+        histories.append(net.fit(X, y, epochs=5, optimizer="lbfgs", sample_weight=weights))
+    np.testing.assert_allclose(histories[0].cost, histories[1].cost, rtol=1e-11)
+    assert_same(*nets, "float64")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lbfgs"])
+def test_a_resumed_training_has_the_same_bits(backend, optimizer, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpunet.training.lbfgs._ITERATIONS_SAVED", 4)
+    X, y = images()
+    options = {"optimizer": optimizer, "early_stopping": True, "validation_split": 0.2, "epochs": 9}
+    if optimizer != "lbfgs":
+        options |= {"dropout": 0.2, "eta": gpunet.schedules.Exponential(0.02)}
+
+    def stop(epoch):
+        if epoch.epoch == 6:
+            raise KeyboardInterrupt
+
+    nets = [network(SMOOTH, backend, "float32", input_scale=1 / 255) for _ in range(3)]
+    nets[0].fit(X, y, **options, checkpoint=tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        nets[1].fit(X, y, **options, checkpoint=tmp_path / "part", on_epoch=stop)
+    nets[2].fit(X, y, **options, checkpoint=tmp_path / "part", resume=True)
+    for got, wanted in zip([*nets[2].weights, *nets[2].biases], [*nets[0].weights, *nets[0].biases], strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    assert nets[2].history.validation_cost == nets[0].history.validation_cost
+    assert nets[2].history.cost == nets[0].history.cost or "compiled" in nets[0].history.engine
 
 
 @each_training
@@ -106,7 +220,8 @@ def test_what_a_network_says(other_backend, case, dtype):
             same(each.sum(axis=0), value)
     labels = np.arange(9) % 3
     np.testing.assert_array_equal(net.predict(x.T).shape, reference.predict(x.T).shape)
-    assert net.score(x.T, labels) == pytest.approx(reference.score(x.T, labels), rel=tolerance)
+    wanted = for_cost(case, labels)
+    assert net.score(x.T, wanted) == pytest.approx(reference.score(x.T, wanted), rel=tolerance)
     assert net.evaluate([(x[:, [i]], int(labels[i])) for i in range(9)]) == reference.evaluate(
         [(x[:, [i]], int(labels[i])) for i in range(9)]
     )

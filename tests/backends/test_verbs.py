@@ -8,6 +8,7 @@ from backends import fake_cupy
 from backends.conftest import open_backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracles import book
 
 import gpunet
 from gpunet import activations, costs, optimizers
@@ -26,6 +27,18 @@ ACTIVATIONS = {
     **activations.BUILT_IN,
     "mixed": gpunet.mixed("tanh", {0: "relu"}),
     "custom": gpunet.Activation("soft", lambda z, xp: z / (1 + xp.abs(z)), lambda z, xp: 1 / (1 + xp.abs(z)) ** 2),
+}
+#: Activations that a whole layer and BP1 treat in different ways; the rest differ in one expression.
+IN_LAYERS = ("sigmoid", "relu", "gelu", "softmax", "mixed", "custom")
+#: The textbook's formulas of those that chapter 2 does not have.
+BOOK = {
+    "leaky_relu": book.LEAKY_RELU,
+    "elu": book.ELU,
+    "gelu": book.GELU,
+    "silu": book.SILU,
+    "softplus": book.SOFTPLUS,
+    "hard_sigmoid": book.HARD_SIGMOID,
+    "exp": book.EXP,
 }
 
 
@@ -163,6 +176,7 @@ def reference_activation(name, z):
             "relu": lambda z: z * (z > 0),
             "linear": lambda z: z,
             "custom": lambda z: z / (1 + np.abs(z)),
+            **{known: of.f for known, of in BOOK.items()},
         }
         if name == "mixed":
             return np.vstack([f["relu"](z[:1]), f["tanh"](z[1:])])
@@ -179,6 +193,7 @@ def reference_pull_back(name, g, z):
         "relu": lambda z, a: 1.0 * (z > 0),
         "linear": lambda z, a: 1 + 0 * z,
         "custom": lambda z, a: 1 / (1 + np.abs(z)) ** 2,
+        **{known: lambda z, a, of=of: of.prime(z) for known, of in BOOK.items()},
     }
     if name == "mixed":
         return g * np.vstack([prime["relu"](z[:1], a[:1]), prime["tanh"](z[1:], a[1:])])
@@ -198,7 +213,8 @@ def test_activate(backend, dtype, name, n, m, order, in_place, seed):
         result = backend.activate(device_z, to_device(backend, b), ACTIVATIONS[name], out=out)
     assert result is out
     z, b = wide(z, b)
-    check(backend, out, reference_activation(name, z + b), dtype, scale=4)
+    wanted = reference_activation(name, z + b)
+    check(backend, out, wanted, dtype, scale=max(4, np.abs(wanted).max()))
     if not in_place:
         check(backend, device_z, z + b, dtype, scale=4)
 
@@ -221,21 +237,29 @@ def test_hadamard_prime(backend, dtype, name, n, m, order, in_place, seed):
         # Where f' comes from a, the algorithm hands in a for z.
         result = backend.hadamard_prime(device_g, f, device_z if f.needs_z else device_a, device_a, out=out)
     assert result is out
-    check(backend, out, reference_pull_back(name, *wide(g, z)), dtype, scale=8)
+    wanted = reference_pull_back(name, *wide(g, z))
+    check(backend, out, wanted, dtype, scale=max(8, np.abs(wanted).max()))
     check(backend, device_z, z, dtype)
     check(backend, device_a, a, dtype)
     if not in_place:
         check(backend, device_g, g, dtype)
 
 
-PAIRS = [("quadratic", name) for name in ACTIVATIONS] + [
+PAIRS = [("quadratic", name) for name in (*IN_LAYERS, "linear")] + [
     ("cross-entropy", "sigmoid"),
     ("log-likelihood", "softmax"),
+    ("huber", "linear"),
+    ("absolute", "linear"),
+    ("quantile", "gelu"),
+    ("poisson", "exp"),
+    ("hinge", "linear"),
     ("quartic", "sigmoid"),
     ("quartic", "softmax"),
 ]
 COSTS = {
     **costs.BUILT_IN,
+    "huber": costs.Huber(0.3),
+    "quantile": costs.Quantile(0.9),
     "quartic": gpunet.Cost(
         "quartic", lambda a, y, xp: xp.sum((a - y) ** 4, axis=0), lambda a, y, xp: 4 * (a - y) ** 3
     ),
@@ -266,6 +290,17 @@ def test_output_error(backend, dtype, cost, name, n, m, order, with_total, seed)
         "quartic": lambda: (reference_pull_back(name, 4 * (a - y) ** 3, z), (a - y) ** 4),
         "cross-entropy": lambda: (a - y, -y * np.log(a) - (1 - y) * np.log(1 - a)),
         "log-likelihood": lambda: (a * y.sum(axis=0) - y, -y * np.log(a)),
+        "huber": lambda: (
+            np.clip(a - y, -0.3, 0.3),
+            np.where(abs(a - y) < 0.3, 0.5 * (a - y) ** 2, 0.3 * abs(a - y) - 0.045),
+        ),
+        "absolute": lambda: (np.sign(a - y), abs(a - y)),
+        "quantile": lambda: (
+            reference_pull_back(name, np.where(a > y, 0.1, -0.9), z),
+            np.maximum(0.9 * (y - a), 0.1 * (a - y)),
+        ),
+        "poisson": lambda: (a - y, a - y * np.log(a)),
+        "hinge": lambda: ((1 - 2 * y) * ((2 * y - 1) * a < 1), np.maximum(0, 1 - (2 * y - 1) * a)),
     }[cost]()
     check(backend, out, wanted, dtype, scale=8 * max(1.0, np.abs(wanted).max()))
     if with_total:
@@ -276,6 +311,26 @@ def test_output_error(backend, dtype, cost, name, n, m, order, with_total, seed)
         np.testing.assert_allclose(got.sum(), 1000.0 + value.sum(), rtol=20 * RELATIVE[dtype])
     check(backend, device_y, y, dtype)
     check(backend, device_a, a, dtype)
+
+
+def test_nan_comes_through(backend):
+    """In every built-in function: a training must notice it."""
+    nan, one = np.full((2, 3), np.nan, "float32"), np.ones((2, 3), "float32")
+    results = []
+    with backend.active():
+        for f in activations.BUILT_IN.values():
+            z, b = to_device(backend, nan, "F"), to_device(backend, one[:, :1])
+            results.append((f, backend.activate(z, b, f, out=fresh(backend, (2, 3), "float32", "F"))))
+            s, g = to_device(backend, nan, "F"), to_device(backend, one, "F")
+            if f.name != "linear":
+                results.append((f, backend.hadamard_prime(g, f, s, s, out=g)))
+        for cost in costs.BUILT_IN.values():
+            f, total = activations.get((cost.outputs or ("sigmoid",))[0]), backend.new_total()
+            a, y, out = to_device(backend, nan, "F"), to_device(backend, one, "F"), to_device(backend, one, "F")
+            results.append((cost, backend.output_error(cost, f, a, a, y, out=out, total=total)))
+            results.append((cost, backend.xp.reshape(backend.xp.sum(total), (1,))))
+        for what, result in results:
+            assert np.isnan(backend.to_numpy(result)).all(), what
 
 
 # -- BP3 and BP4 --------------------------------------------------------------------------------------------------
@@ -364,7 +419,7 @@ def test_outer_batch(backend, dtype, j, k, m, order, seed):
 
 
 @each_dtype
-@pytest.mark.parametrize("name", list(ACTIVATIONS))
+@pytest.mark.parametrize("name", IN_LAYERS)
 @few
 @given(n=sizes, k=sizes, m=st.integers(1, 40), in_place=st.booleans(), seed=st.integers(0, 99))
 def test_layer_forward(backend, dtype, name, n, k, m, in_place, seed):
@@ -388,7 +443,7 @@ def test_layer_forward(backend, dtype, name, n, k, m, in_place, seed):
 
 
 @each_dtype
-@pytest.mark.parametrize("name", list(ACTIVATIONS))
+@pytest.mark.parametrize("name", IN_LAYERS)
 @few
 @given(n=sizes, k=sizes, m=st.integers(1, 40), seed=st.integers(0, 99))
 def test_layer_backward(backend, dtype, name, n, k, m, seed):
@@ -448,6 +503,8 @@ def test_a_layers_gradient_overwrites_by_default(backend, dtype):
 
 def reference_update(name, w, g, v, t, eta):
     """One step of the built-in optimizers with their default constants, as their papers have them."""
+    if name == "sgd":
+        return w - eta * g, []
     if name in ("momentum", "nesterov"):
         v = [0.9 * v[0] - eta * g]
         return w + (v[0] if name == "momentum" else 0.9 * v[0] - eta * g), v
@@ -465,18 +522,30 @@ def reference_update(name, w, g, v, t, eta):
 WITH_STATES = [name for name, optimizer in optimizers.BUILT_IN.items() if optimizer.states]
 
 
+PENALTIES = [
+    Penalty(),
+    Penalty(l2=0.1),
+    Penalty(l2=2.0),
+    Penalty(l1=0.1),
+    Penalty(decay=0.25),
+    Penalty(0.1, 0.05, 0.02),
+]
+
+
 @each_dtype
-@pytest.mark.parametrize("name", WITH_STATES)
+@pytest.mark.parametrize("name", list(optimizers.BUILT_IN))
 @few
 @given(
     p=sizes | st.sampled_from([1023, 8191, 8192, 8193, 20000]), share=st.sampled_from([0.0, 0.3, 0.99, 1.0]),
-    penalty=st.sampled_from([0.0, 0.1, 2.0]), seed=st.integers(0, 99),
+    penalty=st.sampled_from(PENALTIES), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_update(backend, dtype, name, p, share, penalty, seed):
     """Three steps on p parameters, the first ones of which are weights."""
     rng = np.random.default_rng(seed)
     optimizer, n_weights, eta = optimizers.get(name), round(share * p), 0.05
     w = matrix(rng, p, dtype)
+    w = np.copysign(np.abs(w) + dtype_of(dtype, 0.8), w)  # no step changes a sign, which L1's is
+    w[::13] = 0.0
     # Away from 0, where a step of Adam's kind jumps: its sign is that of what the penalty leaves of the gradient.
     gradients = [np.copysign(np.abs(matrix(rng, p, dtype)) + dtype_of(dtype, 0.1), w) for _ in range(3)]
     v, wanted = [np.zeros(p) for _ in range(optimizer.states)], w.astype(float)
@@ -487,14 +556,15 @@ def test_update(backend, dtype, name, p, share, penalty, seed):
         for t, g in enumerate(gradients, start=1):
             device_g = to_device(backend, g)
             assert (
-                backend.update(optimizer, device_w, device_g, states, c[t - 1, ...], Penalty(penalty), n_weights)
-                is device_w
+                backend.update(optimizer, device_w, device_g, states, c[t - 1, ...], penalty, n_weights) is device_w
             )
-            penalised = g + penalty * np.where(np.arange(p) < n_weights, wanted, 0.0)
-            wanted, v = reference_update(name, wanted, penalised, v, t, eta)
+            of_weights = np.where(np.arange(p) < n_weights, wanted, 0.0)
+            penalised = g + penalty.l2 * of_weights + penalty.l1 * np.sign(of_weights)
+            wanted, v = reference_update(name, wanted - penalty.decay * of_weights, penalised, v, t, eta)
     # Shares such as 1 - 0.999 have lost digits when they are rounded to the dtype.
     check(backend, device_w, wanted, dtype, scale=1)
-    check(backend, states, np.array(v), dtype, scale=np.abs(v).max())
+    if v:
+        check(backend, states, np.array(v), dtype, scale=np.abs(v).max())
 
 
 def dtype_of(dtype, x):
@@ -512,6 +582,103 @@ def test_update_changes_views_of_one_buffer_and_nothing_beside_them(backend, dty
         backend.update(optimizer, w, nabla, states, c, Penalty(1.0), 3)
     check(backend, flat, [7] * 2 + [7 - 0.5 * 8] * 3 + [6.5] * 5 + [7] * 2, dtype)
     check(backend, states, [[-4.0] * 3 + [-0.5] * 5], dtype)
+
+
+# -- Regularization and weights -----------------------------------------------------------------------------------
+
+
+@each_dtype
+@few
+@given(n=sizes, m=sizes, order=orders, in_place=st.booleans(), seed=st.integers(0, 99))
+def test_hadamard(backend, dtype, n, m, order, in_place, seed):
+    rng = np.random.default_rng(seed)
+    x, y = matrix(rng, (n, m), dtype), matrix(rng, (n, m), dtype)
+    device_x, device_y = to_device(backend, x, order), to_device(backend, y, order)
+    out = device_x if in_place else fresh(backend, (n, m), dtype, order)
+    with backend.active():
+        assert backend.hadamard(device_x, device_y, out=out) is out
+    check(backend, out, x.astype(float) * y, dtype, scale=8)
+    check(backend, device_y, y, dtype)
+    if not in_place:
+        check(backend, device_x, x, dtype)
+
+
+@each_dtype
+@pytest.mark.parametrize("cost", ["quadratic", "log-likelihood", "quartic"])
+@few
+@given(n=sizes, m=sizes, with_total=st.booleans(), seed=st.integers(0, 99))
+def test_weigh(backend, dtype, cost, n, m, with_total, seed):
+    rng = np.random.default_rng(seed)
+    a, y = (rng.uniform(0.1, 0.9, (n, m)).astype(dtype) for _ in range(2))
+    delta, weights = matrix(rng, (n, m), dtype), (rng.random((1, m)) * 3).astype(dtype)
+    weights[0, rng.random(m) < 0.3] = 0.0
+    device_a, device_y, device_delta = (to_device(backend, v, "F") for v in (a, y, delta))
+    device_weights = to_device(backend, weights, "F")
+    total = backend.new_total() if with_total else None
+    if with_total:
+        total[0:1] = to_device(backend, np.array([1000.0]))
+    with backend.active():
+        result = backend.weigh(COSTS[cost], device_a, device_y, device_weights, device_delta, total)
+        assert result is device_delta
+    a, y, delta, weights = wide(a, y, delta, weights)
+    whole = weights.sum()
+    check(backend, device_delta, delta * m * weights / whole if whole else 0 * delta, dtype, scale=8 * m)
+    check(backend, device_weights, weights, dtype)
+    if with_total:
+        each = {
+            "quadratic": lambda: 0.5 * (a - y) ** 2,
+            "log-likelihood": lambda: -y * np.log(a),
+            "quartic": lambda: (a - y) ** 4,
+        }[cost]()
+        with backend.active():
+            got = backend.to_numpy(total)
+        np.testing.assert_allclose(got.sum(), 1000 + (each.sum(axis=0) * weights[0]).sum(), rtol=RELATIVE[dtype])
+
+
+@each_dtype
+@few
+@given(
+    p=sizes | st.sampled_from([8193, 20000]), most_value=st.none() | st.sampled_from([0.5, 100.0]),
+    most_norm=st.none() | st.sampled_from([0.5, 1e6]), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_clip(backend, dtype, p, most_value, most_norm, seed):
+    """As PyTorch's `clip_grad_value_` and then `clip_grad_norm_`, with its 1e-6 in the denominator."""
+    nabla = matrix(np.random.default_rng(seed), p, dtype)
+    out = to_device(backend, nabla)
+    with backend.active():
+        assert backend.clip(out, most_value, most_norm) is out
+    wanted = nabla.astype(float)
+    if most_value is not None:
+        wanted = wanted.clip(-most_value, most_value)
+    if most_norm is not None:
+        wanted *= min(1.0, most_norm / (np.linalg.norm(wanted) + 1e-6))
+    check(backend, out, wanted, dtype)
+
+
+@each_dtype
+def test_a_gradient_of_zeros_stays_one_when_clipped(backend, dtype):
+    out = to_device(backend, np.zeros(5, dtype=dtype))
+    with backend.active():
+        backend.clip(out, 0.1, 0.1)
+    check(backend, out, np.zeros(5), dtype)
+
+
+@each_dtype
+@few
+@given(n=sizes, m=sizes, most=st.sampled_from([0.3, 3.0, 1e3]), seed=st.integers(0, 99))
+def test_limit_norms(backend, dtype, n, m, most, seed):
+    rng = np.random.default_rng(seed)
+    w = matrix(rng, (n, m), dtype) * rng.choice([0.1, 1.0, 10.0], (n, 1)).astype(dtype)
+    w[::5] = 0.0
+    out = to_device(backend, w)
+    with backend.active():
+        assert backend.limit_norms(out, most) is out
+    norms = np.linalg.norm(w.astype(float), axis=1, keepdims=True)
+    check(backend, out, w * (most / np.maximum(norms, most)), dtype, scale=max(np.abs(w).max(), 1.0))
+    with backend.active():
+        got = backend.to_numpy(out)
+    below = norms[:, 0] < most * (1 - 1e-3)
+    np.testing.assert_array_equal(got[below], w[below])
 
 
 # -- How many are right -------------------------------------------------------------------------------------------
@@ -603,6 +770,18 @@ def test_update_reads_nothing_from_the_device(watched, name):
         c = ops.asarray(optimizer.coefficients(0.1, np.array([1])), "float32")
         with no_reading():
             ops.update(optimizer, w, nabla, states, c[0, ...], Penalty(0.1), 200)
+
+
+def test_regularization_reads_nothing_from_the_device(watched):
+    ops, no_reading = watched
+    x, y, mask = (to_device(ops, np.ones((30, 20), dtype="float32"), "F") for _ in range(3))
+    weights, w, total = to_device(ops, np.ones((1, 20), dtype="float32"), "F"), x.T[:5, :], ops.new_total()
+    nabla = to_device(ops, np.ones(300, dtype="float32"))
+    with ops.active(), no_reading():
+        ops.hadamard(x, mask, out=x)
+        ops.weigh(costs.BUILT_IN["quadratic"], x, y, weights, y, total)
+        ops.clip(nabla, 0.5, 0.5)
+        ops.limit_norms(w, 0.5)
 
 
 @pytest.mark.parametrize("n", [1, 10])

@@ -8,6 +8,7 @@ import pytest
 
 import gpunet as package
 from gpunet import Network
+from gpunet.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -23,6 +24,14 @@ def predict(gpunet):
 NAMES = np.array(["ant", "bee", "cat"])
 
 
+def by_name(path, X):
+    """Predict labels from Python, with the preprocessing in the model's metadata."""
+    net = Network.load(path, device="cpu")
+    prepared = Preprocessing.from_json(net.metadata["preprocessing"])
+    table = {f"x{i}": X[:, i] for i in range(X.shape[1])}
+    return prepared.predictions(net.outputs(prepared.inputs(table)))
+
+
 # -- As Python does it ---------------------------------------------------------------------------------------
 
 
@@ -32,8 +41,10 @@ def test_evaluate_agrees_with_python(evaluate, model, folder, blobs, name):
     score = net.score(blobs[0][100:], blobs[1][100:])
     result = evaluate(model, folder / name)
     assert (result.code, result.err) == (0, "")
-    assert result.out == f"{round(score * 50)} / 50 correct ({score:.2%})\n"
+    assert result.out.startswith(f"{round(score * 50)} / 50 correct ({score:.2%}), F1 ")
     (event,) = evaluate(model, folder / name, "--json").events
+    auc, f1 = event.pop("auc"), event.pop("f1")
+    assert result.out.endswith(f", F1 {f1:.4f}, AUC {auc:.4f}\n")
     assert event == {"event": "evaluation", "accuracy": score, "correct": round(score * 50), "examples": 50}
 
 
@@ -62,10 +73,9 @@ def test_the_test_part_of_idx_files(gpunet, evaluate, folder):
 
 
 def test_predict_gives_the_names_back(predict, named_model, folder, blobs):
-    net = Network.load(named_model, device="cpu")
-    wanted = NAMES[net.predict(blobs[0][100:])].tolist()
-    assert predict(named_model, folder / "test.csv").out.splitlines() == wanted
-    assert predict(named_model, folder / "unlabelled.csv").out.splitlines() == wanted
+    wanted = by_name(named_model, blobs[0][100:]).tolist()
+    assert predict(named_model, folder / "test.csv").out.splitlines() == ["prediction", *wanted]
+    assert predict(named_model, folder / "unlabelled.csv").out.splitlines() == ["prediction", *wanted]
     assert predict(named_model, folder / "unlabelled.npz").out.splitlines() == wanted
     assert [e["label"] for e in predict(named_model, folder / "test.csv", "--json").events] == wanted
     assert np.mean(np.array(wanted) == NAMES[blobs[1][100:]]) > 0.9
@@ -73,11 +83,11 @@ def test_predict_gives_the_names_back(predict, named_model, folder, blobs):
 
 def test_evaluate_takes_classes_by_name(evaluate, named_model, folder, blobs, tmp_path, write_csv):
     X, y = blobs
-    predicted = Network.load(named_model, device="cpu").predict(X)
+    predicted = by_name(named_model, X)
     for rows in (range(149, -1, -1), [i for i in range(150) if y[i] != 0], [i for i in range(150) if y[i] == 2]):
         data = write_csv(tmp_path / "some.csv", X, NAMES[y], "label", order=rows)
         (event,) = evaluate(named_model, data, "--json").events
-        assert event["correct"] == sum(int(predicted[i] == y[i]) for i in rows)
+        assert event["correct"] == sum(int(predicted[i] == NAMES[y[i]]) for i in rows)
         assert event["examples"] == len(rows)
 
 
@@ -86,7 +96,7 @@ def test_number_labels_are_names_too(gpunet, evaluate, predict, blobs, tmp_path,
     X, y = blobs
     data = write_csv(tmp_path / "d.csv", X, 10 * (y + 1), "label")
     assert gpunet("train", data, "--epochs", 20, "--seed", 1, "-o", "m.safetensors", "--device", "cpu").code == 0
-    assert set(predict("m.safetensors", data).out.split()) == {"10", "20", "30"}
+    assert set(predict("m.safetensors", data).out.split()) == {"prediction", "10", "20", "30"}
     some = write_csv(tmp_path / "s.csv", X, 10 * (y + 1), "label", order=[i for i in range(150) if y[i] > 0])
     assert evaluate("m.safetensors", some, "--json").events[0]["accuracy"] > 0.9
 
@@ -100,7 +110,7 @@ def test_index_labels_of_which_a_file_lacks_one(evaluate, model, blobs, tmp_path
 def test_an_unknown_class(evaluate, predict, named_model, blobs, tmp_path, write_csv):
     data = write_csv(tmp_path / "cow.csv", blobs[0][:3], ["ant", "cow", "bee"], "label")
     evaluate(named_model, data).one_error("cow.csv has the label 'cow'.*'ant', 'bee', 'cat'")
-    assert len(predict(named_model, data).out.splitlines()) == 3  # labels are not needed, so not in the way
+    assert len(predict(named_model, data).out.splitlines()) == 1 + 3  # labels are not needed, so not in the way
 
 
 def test_labels_of_numbers_beyond_the_model(evaluate, model, blobs, tmp_path):
@@ -132,7 +142,7 @@ def test_a_target_column_by_name(gpunet, evaluate, predict, folder, blobs):
     )
     for command in (evaluate, predict):
         assert command("m.safetensors", folder / "species.csv", "--target", "species").code == 0
-    assert len(predict("m.safetensors", folder / "unlabelled.csv").out.splitlines()) == 50
+    assert len(predict("m.safetensors", folder / "unlabelled.csv").out.splitlines()) == 1 + 50
 
 
 def test_the_models_target_column_needs_no_telling(gpunet, evaluate, predict, folder, blobs):
@@ -152,7 +162,7 @@ def test_the_models_target_column_needs_no_telling(gpunet, evaluate, predict, fo
         "cpu",
     )
     wanted = predict("m.safetensors", folder / "species.csv", "--target", "species").out
-    assert len(wanted.splitlines()) == 150
+    assert len(wanted.splitlines()) == 1 + 150
     result = predict("m.safetensors", folder / "species.csv")
     assert result.out == wanted, result.err
     assert evaluate("m.safetensors", folder / "species.csv").code == 0
@@ -235,7 +245,7 @@ def test_evaluate_needs_labels(evaluate, model, folder):
 
 def test_as_a_process(shell, model, folder):
     result = shell("evaluate", model, folder / "test.npz", "--device", "cpu")
-    assert re.fullmatch(r"\d+ / 50 correct \(\d+\.\d\d%\)\n", result.out)
+    assert re.fullmatch(r"\d+ / 50 correct \(\d+\.\d\d%\), F1 \d\.\d{4}, AUC \d\.\d{4}\n", result.out)
     assert result.err == ""
     shell("evaluate", "none", folder / "test.npz", "--device", "cpu").one_error("none: there is no such file")
     assert shell("predict", model, folder / "test.npz", "--device", "cpu").out.count("\n") == 50

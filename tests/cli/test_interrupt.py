@@ -6,6 +6,7 @@ import pty
 import re
 import select
 import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -57,6 +58,68 @@ def test_sigint_before_the_first_epochs_end(start, large, tmp_path):
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130
     assert out == b""
+    assert b"Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sigterm_keeps_the_last_epoch_too(start, large, tmp_path, gpunet):
+    options = ("train", large, "--json", "--seed", 1, "--device", "cpu")
+    child = start(*options, "-o", "m.safetensors", "--epochs", 10**6)
+    lines = []
+    while not (lines and lines[-1]["event"] == "epoch"):
+        lines.append(json.loads(child.stdout.readline()))
+    child.send_signal(signal.SIGTERM)
+    child.send_signal(signal.SIGTERM)  # as a group's, and again: the saving goes on
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 143
+    last = [*lines, *map(json.loads, out.splitlines())][-1]["epoch"]
+    assert err.decode() == f"interrupted; the model of epoch {last} is in m.safetensors\n"
+    assert gpunet(*options, "-o", "whole.safetensors", "--epochs", last + 1).code == 0
+    assert np.array_equal(parameters(tmp_path / "m.safetensors"), parameters(tmp_path / "whole.safetensors"))
+
+
+#: The command, whose saving takes until it is interrupted again.
+SLOW_SAVING = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from gpunet import Network, cli
+save = Network.save
+def slow(network, path):
+    if network.history is not None:
+        print("saving", flush=True)
+        time.sleep(60)
+    save(network, path)
+Network.save = slow
+sys.argv[0] = "gpunet"
+cli.main()
+"""
+
+
+def test_a_second_ctrl_c_ends_the_saving(large, tmp_path, environment):
+    arguments = ["train", str(large), "--json", "--device", "cpu", "-o", "m.safetensors", "--epochs", str(10**6)]
+    child = subprocess.Popen(
+        [sys.executable, "-c", SLOW_SAVING, *arguments],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        bufsize=0,
+    )
+    try:
+        while json.loads(child.stdout.readline())["event"] != "epoch":
+            pass
+        child.send_signal(signal.SIGINT)
+        line = child.stdout.readline()
+        while line and line != b"saving\n":
+            line = child.stdout.readline()
+        assert line == b"saving\n"
+        child.send_signal(signal.SIGINT)
+        _, err = child.communicate(timeout=30)
+    finally:
+        child.kill()
+        child.communicate()
+    assert child.returncode == 130
+    assert b"interrupted again; the training is not saved" in err
     assert b"Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 

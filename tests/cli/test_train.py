@@ -36,7 +36,10 @@ def test_the_books_run_on_mnist(shell, tmp_path):
     assert names(tmp_path) == ["gpunet-model.safetensors"]
     assert result.err == "saved gpunet-model.safetensors\n"
     result = shell("evaluate", "gpunet-model.safetensors", "--device", "cpu")
-    assert result.out == f"{round(epoch['accuracy'] * 10_000)} / 10000 correct ({epoch['accuracy']:.2%})\n"
+    assert result.out == (
+        f"{round(epoch['accuracy'] * 10_000)} / 10000 correct ({epoch['accuracy']:.2%}), F1 {end['f1']:.4f}, "
+        f"AUC {end['auc']:.4f}\n"
+    )
 
 
 @pytest.mark.parametrize("runner", ["gpunet", "shell"])
@@ -98,7 +101,7 @@ def test_it_learns_from_every_kind_of_file(gpunet, folder, name):
     result = train(gpunet, folder / name, "--epochs", 30, "--json")
     assert result.code == 0
     assert result.events[-1]["accuracy"] >= 0.9
-    assert result.events[0]["sizes"] == [4, 30, 3]
+    assert result.events[0]["sizes"] == ([4, 64, 32, 3] if name.endswith(".csv") else [4, 30, 3])
 
 
 def test_pixels_are_scaled_and_the_scale_is_saved(gpunet, folder, tmp_path):
@@ -386,8 +389,8 @@ def test_divergence_later_keeps_the_last_whole_epoch(gpunet, folder, tmp_path):
         (["--layers", "5,30,3"], "has 4 inputs and 3 classes; such as --layers 4,30,3"),
         (["--layers", "4,30,2"], "has 4 inputs and 3 classes"),
         (["--layers", "4"], "has 4 inputs and 3 classes"),
-        (["--layers", "4,x,3"], "--layers must be sizes such as 4,30,3, got '4,x,3'"),
-        (["--layers", ""], "--layers must be sizes"),
+        (["--layers", "4,x,3"], "--layers must be sizes such as 784,30,10, got '4,x,3'"),
+        (["--layers", ""], "has 4 inputs and 3 classes"),
         (["--layers", "4,0,3"], r"sizes\[1\] must be a whole number of at least 1"),
         (["--layers", "4,-5,3"], r"sizes\[1\] must be a whole number of at least 1"),
         (["extra"], "unexpected extra argument"),

@@ -16,6 +16,7 @@ PROBLEMS = [
     Problem([33, 150, 140, 70], ["relu", "softmax", "sigmoid"], "cross-entropy", "momentum", batch_size=13),
     Problem([200, 300, 300, 130], ["tanh", "relu", "linear"], rule="adam", batch_size=50, l2=0.01),
     Problem([5, 1], ["tanh"], batch_size=1),
+    Problem([150, 700, 260, 10], ["relu", "tanh", "sigmoid"], batch_size=97, examples=300),
 ]
 
 

@@ -77,6 +77,21 @@ def row_by_row(default, others):
 SIGMOID = Elementwise(sigmoid, sigmoid_prime)
 TANH = Elementwise(np.tanh, lambda z: 1 / np.cosh(z) ** 2)
 RELU = Elementwise(lambda z: z * (z > 0), lambda z: 1.0 * (z > 0))
+LEAKY_RELU = Elementwise(lambda z: np.where(z > 0, z, 0.01 * z), lambda z: np.where(z > 0, 1.0, 0.01))
+LEAKIER_RELU = Elementwise(lambda z: np.where(z > 0, z, 0.3 * z), lambda z: np.where(z > 0, 1.0, 0.3))
+ELU = Elementwise(lambda z: np.where(z > 0, z, np.exp(z) - 1), lambda z: np.where(z > 0, 1.0, np.exp(z)))
+GELU = Elementwise(
+    lambda z: 0.5 * z * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3))),
+    lambda z: (
+        0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)))
+        + 0.5 * z * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * z**2)
+        / np.cosh(np.sqrt(2 / np.pi) * (z + 0.044715 * z**3)) ** 2
+    ),
+)  # fmt: skip
+SILU = Elementwise(lambda z: z * sigmoid(z), lambda z: sigmoid(z) + z * sigmoid_prime(z))
+SOFTPLUS = Elementwise(lambda z: np.log(1 + np.exp(z)), sigmoid)
+HARD_SIGMOID = Elementwise(lambda z: np.clip(z / 6 + 0.5, 0, 1), lambda z: (np.abs(z) < 3) / 6)
+EXP = Elementwise(np.exp, np.exp)
 LINEAR = Elementwise(lambda z: z, lambda z: 0 * z + 1.0)
 SOFTMAX = WholeLayer(softmax, softmax_jacobian)
 HALFWAY = Elementwise(halfway, halfway_prime)
@@ -86,6 +101,19 @@ CROSS_ENTROPY = CostFunction(
     lambda a, y: np.sum(-y * np.log(a) - (1 - y) * np.log(1 - a)), lambda a, y: -y / a + (1 - y) / (1 - a)
 )
 LOG_LIKELIHOOD = CostFunction(lambda a, y: -np.sum(y * np.log(a)), lambda a, y: -y / a)
+HUBER = CostFunction(
+    lambda a, y: np.sum(np.where(np.abs(a - y) <= 0.4, 0.5 * (a - y) ** 2, 0.4 * (np.abs(a - y) - 0.2))),
+    lambda a, y: np.where(np.abs(a - y) <= 0.4, a - y, 0.4 * np.sign(a - y)),
+)
+ABSOLUTE = CostFunction(lambda a, y: np.sum(np.abs(a - y)), lambda a, y: np.where(a > y, 1.0, -1.0))
+QUANTILE = CostFunction(
+    lambda a, y: np.sum(np.where(y > a, 0.8 * (y - a), 0.2 * (a - y))), lambda a, y: np.where(y > a, -0.8, 0.2)
+)
+POISSON = CostFunction(lambda a, y: np.sum(a - y * np.log(a)), lambda a, y: 1 - y / a)
+HINGE = CostFunction(
+    lambda a, y: np.sum(np.maximum(0, 1 - (2 * y - 1) * a)),
+    lambda a, y: np.where((2 * y - 1) * a < 1, 1 - 2 * y, 0.0),
+)
 QUARTIC = CostFunction(lambda a, y: np.sum((a - y) ** 4), lambda a, y: 4 * (a - y) ** 3)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from oracles import book
 
 import gpunet
+from gpunet.activations import LeakyReLU
+from gpunet.costs import Huber, Quantile
 
 SIZES = [5, 4, 6, 3]
 
@@ -36,6 +38,15 @@ ACTIVATIONS: dict[str, Any] = {
     "sigmoid": ("sigmoid", book.SIGMOID, lambda z, torch: torch.sigmoid(z)),
     "tanh": ("tanh", book.TANH, lambda z, torch: torch.tanh(z)),
     "relu": ("relu", book.RELU, lambda z, torch: torch.relu(z)),
+    "leaky_relu": ("leaky_relu", book.LEAKY_RELU, lambda z, torch: torch.nn.functional.leaky_relu(z)),
+    "leakier_relu": (LeakyReLU(0.3), book.LEAKIER_RELU, lambda z, torch: torch.nn.functional.leaky_relu(z, 0.3)),
+    "elu": ("elu", book.ELU, lambda z, torch: torch.nn.functional.elu(z)),
+    "gelu": ("gelu", book.GELU, lambda z, torch: torch.nn.functional.gelu(z, approximate="tanh")),
+    "silu": ("silu", book.SILU, lambda z, torch: torch.nn.functional.silu(z)),
+    "softplus": ("softplus", book.SOFTPLUS, lambda z, torch: torch.nn.functional.softplus(z)),
+    # PyTorch's own hardsigmoid has 1/6 in float32 in its derivative.
+    "hard_sigmoid": ("hard_sigmoid", book.HARD_SIGMOID, lambda z, torch: torch.clamp(z / 6 + 0.5, 0, 1)),
+    "exp": ("exp", book.EXP, lambda z, torch: torch.exp(z)),
     "linear": ("linear", book.LINEAR, lambda z, torch: z),
     "softmax": ("softmax", book.SOFTMAX, lambda z, torch: torch.softmax(z, dim=0)),
     "custom": (custom_from_z(), book.HALFWAY, lambda z, torch: 0.5 + z / (2 * (1 + z.abs()))),
@@ -60,7 +71,27 @@ COSTS: dict[str, Any] = {
         lambda a, y: -(y * a.log() + (1 - y) * (1 - a).log()).sum(),
     ),
     "log-likelihood": ("log-likelihood", book.LOG_LIKELIHOOD, lambda a, y: -(y * a.log()).sum()),
+    "huber": (Huber(0.4), book.HUBER, lambda a, y: of_torch("huber_loss", a, y, delta=0.4)),
+    "absolute": ("absolute", book.ABSOLUTE, lambda a, y: of_torch("l1_loss", a, y)),
+    "quantile": (Quantile(0.8), book.QUANTILE, lambda a, y: (0.8 * (y - a)).maximum(-0.2 * (y - a)).sum()),
+    "poisson": ("poisson", book.POISSON, lambda a, y: of_torch("poisson_nll_loss", a, y, log_input=False, eps=0.0)),
+    "hinge": ("hinge", book.HINGE, lambda a, y: (1 - (2 * y - 1) * a).clamp(min=0).sum()),
     "quartic": (custom_cost(), book.QUARTIC, lambda a, y: ((a - y) ** 4).sum()),
+}
+
+
+def of_torch(name, a, y, **options):
+    import torch
+
+    return getattr(torch.nn.functional, name)(a, y, reduction="sum", **options)
+
+
+#: Where the derivatives of f and C jump: in z, and in what of a and y.
+KINKS = {"relu": (0,), "leaky_relu": (0,), "leakier_relu": (0,), "mixed_linear": (0,), "hard_sigmoid": (-3, 3)}
+COST_KINKS: dict[str, Any] = {
+    "absolute": lambda a, y: a - y,
+    "quantile": lambda a, y: a - y,
+    "hinge": lambda a, y: 1 - (2 * y - 1) * a,
 }
 
 
@@ -95,14 +126,23 @@ class Case:
         return rng.standard_normal((sizes[0], m)), rng.uniform(0.1, 0.9, (sizes[-1], m))
 
 
-OUTPUTS = [Case(("tanh", "sigmoid", f), cost) for cost in ("quadratic", "quartic") for f in ACTIVATIONS] + [
-    Case(("tanh", "sigmoid", "sigmoid"), "cross-entropy"),
-    Case(("tanh", "sigmoid", "custom"), "cross-entropy"),
-    Case(("tanh", "sigmoid", "custom_a"), "cross-entropy"),
-    Case(("tanh", "sigmoid", "softmax"), "log-likelihood"),
-    Case(("tanh", "sigmoid", "custom"), "log-likelihood"),
+#: The quadratic cost with every output; the others with those that they are for, or with two that differ in kind.
+OUTPUTS = [Case(("tanh", "sigmoid", f), "quadratic") for f in ACTIVATIONS] + [
+    Case(("tanh", "sigmoid", f), cost)
+    for cost, outputs in {
+        "quartic": ("sigmoid", "softmax", "mixed", "gelu"),
+        "cross-entropy": ("sigmoid", "custom", "custom_a"),
+        "log-likelihood": ("softmax", "custom"),
+        "huber": ("linear", "gelu"),
+        "absolute": ("linear", "sigmoid"),
+        "quantile": ("linear", "softplus"),
+        "poisson": ("exp", "custom"),
+        "hinge": ("linear", "custom"),
+    }.items()
+    for f in outputs
 ]
-HIDDEN = [Case((f, f, "sigmoid"), "cross-entropy") for f in ACTIVATIONS] + [
+HIDDEN = [Case((f, f, "sigmoid"), "cross-entropy") for f in ACTIVATIONS if f != "exp"] + [
+    Case(("exp", "tanh", "sigmoid"), "cross-entropy"),  # the exponential of an exponential saturates everything
     Case(("softmax", "relu", "softmax"), "log-likelihood"),
     Case(("relu", "mixed_linear", "linear"), "quadratic"),
 ]

@@ -25,12 +25,12 @@ def test_the_cases_cover_every_built_in():
 
     hidden = {f for case in cases.HIDDEN for f in case.activations[:-1]}
     assert set(activations.BUILT_IN) <= hidden
-    accepted = {
-        (f.name, c.name)
-        for f, c in itertools.product(activations.BUILT_IN.values(), costs.BUILT_IN.values())
-        if c.outputs is None or f.name in c.outputs
-    }
-    assert accepted <= {(case.activations[-1], case.cost) for case in cases.OUTPUTS}
+    pairs = {(case.activations[-1], case.cost) for case in cases.OUTPUTS}
+    assert {(f, "quadratic") for f in activations.BUILT_IN} <= pairs
+    for cost in costs.BUILT_IN.values():
+        outputs = {f for f, c in pairs if c == cost.name}
+        assert (cost.outputs or ("sigmoid",))[0] in outputs, cost
+        assert len(outputs) >= 2, f"{cost} with what its usual output can not show"
 
 
 @each_case
@@ -118,7 +118,10 @@ def test_finite_differences(case):
     reference, data = case.book(net), book.pairs(x, y)
     zs = zip(*(reference.intermediate(x_i)[1] for x_i, _ in data), strict=True)
     for name, z in zip(case.activations, zs, strict=True):
-        assert "relu" not in name or np.abs(np.hstack(z)).min() > 1e-4, "a kink too near: choose another seed"
+        for kink in cases.KINKS.get(name, ()):
+            assert np.abs(np.hstack(z) - kink).min() > 1e-4, "a kink too near: choose another seed"
+    if case.cost in cases.COST_KINKS:
+        assert np.abs(cases.COST_KINKS[case.cost](reference.feedforward(x), y)).min() > 1e-4
     nabla_b, nabla_w = net.backprop(x, y)
     step = 1e-5
     for parameters, nabla in ((reference.biases, nabla_b), (reference.weights, nabla_w)):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from oracles import cases
 
-import gpunet
-from gpunet import backprop
+from gpunet import activations, backprop, costs
 
 FITTING = [
     ("sigmoid", "quadratic"),
@@ -19,6 +18,12 @@ FITTING = [
     ("sigmoid", "quartic"),
     ("softmax", "quartic"),
     ("tanh", "quartic"),
+    ("leaky_relu", "quadratic"),
+    ("hard_sigmoid", "quadratic"),
+    ("elu", "huber"),
+    ("gelu", "huber"),
+    ("silu", "absolute"),
+    ("softplus", "quantile"),
 ]
 each_pair = pytest.mark.parametrize(("activation", "cost"), FITTING, ids=lambda v: str(v))
 each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -123,6 +128,29 @@ def test_training_from_saturation_stays_finite(activation, cost, dtype):
 
 
 @each_dtype
+def test_rates_beyond_every_bound(dtype):
+    """exp(1e4) stays finite, and so do the Poisson cost and its delta, a - y."""
+    net = saturated("exp", "poisson", dtype)
+    y = np.array([[0.0], [3.0], [1.0], [2.0]])
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        for sign in (1.0, -1.0):
+            trace = net.trace([[sign]], y)
+            value = net.cost.value(trace.a[-1], y.astype(dtype), np)
+            assert np.isfinite(value).all()
+            np.testing.assert_array_equal(trace.delta[1], trace.a[1] - y.astype(dtype))
+    np.testing.assert_allclose(trace.a[1], np.exp([[-np.inf], [80], [0], [-30]]), rtol=1e-5)
+
+
+@each_dtype
+@pytest.mark.parametrize("name", ["huber", "absolute", "quantile", "poisson", "hinge"])
+def test_a_cost_lets_nan_through(dtype, name):
+    a, y = np.array([[np.nan, 0.5]], dtype=dtype), np.array([[0.5, np.nan]], dtype=dtype)
+    cost = costs.get(name)
+    assert np.isnan(cost.value(a, y, np)).all()
+    assert np.isnan(cost.gradient(a, y, np)).all()
+
+
+@each_dtype
 def test_nan_is_noticed(dtype):
     """The guards against log(0) must not turn NaN into a number."""
     for activation, cost in FITTING:
@@ -131,5 +159,7 @@ def test_nan_is_noticed(dtype):
         assert np.isnan(net.cost.value(a, np.full_like(a, 0.5), np)).all()
         f = net.activations[0]
         assert np.isnan(f.apply(np.full((3, 1), np.nan, dtype=dtype), np)).all()
-    relu = gpunet.Network([1, 3], activation="relu", dtype=dtype, device="cpu").activations[0]
-    assert np.isnan(relu.apply(np.full((3, 1), np.nan, dtype=dtype), np)).all()
+    nan = np.full((3, 1), np.nan, dtype=dtype)
+    for f in activations.BUILT_IN.values():
+        assert np.isnan(f.apply(nan, np)).all(), f
+        assert np.isnan(f.pull_back(nan, nan, nan, np)).all(), f

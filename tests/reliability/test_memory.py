@@ -96,3 +96,70 @@ def test_an_idx_file_is_read_without_a_copy(tmp_path, packed):
     used, total = map(int, run(program, path).stdout.split())
     assert total == pixels.sum(dtype=np.int64)
     assert used < MOST * pixels.nbytes
+
+
+FROM_FILES = (
+    PEAK
+    + """
+import json, sys
+import numpy as np
+from gpunet import Network, datasets
+path, options = json.loads(sys.argv[1])
+net = Network([784, 30, 10], device="cpu", seed=0)
+few = np.zeros((20, 784), np.float32), np.arange(20) % 10
+net.fit(*few, epochs=1, batch_size=10, validation_data=few)
+if "target" in options:
+    import pyarrow.parquet
+before = peak()
+source = datasets.open_data(path, **options)
+net.fit(source, epochs=1, batch_size=100, validation_data=source)
+net.score(source)
+print(json.dumps([peak() - before, source.n]))
+"""
+)
+
+
+def used_from_files(path, n, **options):
+    """The peak of a training on float32 rows of 784, with validation, and of a score."""
+    used, found = json.loads(run(FROM_FILES, json.dumps([str(path), options])).stdout)
+    assert found == n
+    return used
+
+
+def sparse_npy(path, shape, dtype):
+    """Zeros that take no room on the disk."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+        file.truncate(file.tell() + int(np.prod(shape)) * np.dtype(dtype).itemsize)
+
+
+def test_a_file_of_600_megabytes_is_never_in_memory(tmp_path):
+    n = 200_000
+    sparse_npy(tmp_path / "X.npy", (n, 784), "<f4")
+    sparse_npy(tmp_path / "y.npy", (n,), "<i8")
+    used = used_from_files(tmp_path, n)
+    buffers = 2 * 2**27
+    assert 0.9 * buffers < used < buffers + (64 << 20) < 0.6 * n * 784 * 4
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_shards_are_in_memory_a_few_at_a_time(tmp_path, kind):
+    shards, rows = 60, 2000
+    X, y = np.zeros((rows, 784), np.float32), np.zeros(rows, np.int64)
+    options = {"buffer_rows": 2 * rows}
+    if kind == "npz":
+        np.savez(tmp_path / "0.npz", X=X, y=y)
+        for i in range(1, shards):
+            (tmp_path / f"{i}.npz").hardlink_to(tmp_path / "0.npz")
+    else:
+        pa = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        pixels = pa.FixedSizeListArray.from_arrays(pa.array(X.ravel()), 784)
+        with parquet.ParquetWriter(tmp_path / "a.parquet", pa.schema({"x": pixels.type, "y": pa.int64()})) as file:
+            for _ in range(shards):
+                file.write_table(pa.table({"x": pixels, "y": y}), row_group_size=rows)
+        options["target"] = "y"
+    used = used_from_files(tmp_path, shards * rows, **options)
+    decoding = 100 << 20
+    assert used < 6 * X.nbytes + decoding < 0.5 * shards * X.nbytes  # four for the training, two for its validation

@@ -78,7 +78,7 @@ def empty(ops, n, m, dtype):
     return columns(ops, np.full((n, m), np.nan), dtype)
 
 
-def activate(name, text, dtype, functions=FUSED):
+def activate(name, text, dtype, functions=FUSED, shapes=SHAPES):
     """z + b and f(z + b), with the result in an array of its own and in z's."""
     for f in map(activations.get, functions):
 
@@ -89,7 +89,8 @@ def activate(name, text, dtype, functions=FUSED):
             ops.activate(same, b, f, out=same)
             return z, a, same
 
-        both(name, text, dtype, run, least=1e-30 if f.name == "softmax" else 1.0)  # sigmoid is 1/2 + tanh / 2
+        # sigmoid is 1/2 + tanh / 2
+        both(name, text, dtype, run, shapes, least=1e-30 if f.name == "softmax" else 1.0)
 
 
 def softmax(name, text, dtype):
@@ -109,19 +110,18 @@ def softmax(name, text, dtype):
     both(name, text, dtype, run)
 
 
-def hadamard_prime(name, text, dtype, functions=FUSED):
+def hadamard_prime(name, text, dtype, functions=FUSED, shapes=SHAPES, scale=1.0, least=1e-30):
     """g times f', into an array of its own and into g's."""
     for f in map(activations.get, functions):
 
         def run(ops, rng, n, m, f=f):
             g = columns(ops, rng.normal(size=(n, m)), dtype)
-            a = columns(
-                ops, rng.random((n, m)) * (rng.random((n, m)) > 0.3) / (n if f.name == "softmax" else 1), dtype
-            )
+            most = 1 / n if f.name == "softmax" else scale
+            a = columns(ops, rng.random((n, m)) * (rng.random((n, m)) > 0.3) * most, dtype)
             out = ops.hadamard_prime(g, f, a, a, out=empty(ops, n, m, dtype))
             return out, ops.hadamard_prime(g, f, a, a, out=g)
 
-        both(name, text, dtype, run)
+        both(name, text, dtype, run, shapes, least)
 
 
 def softmax_prime(name, text, dtype):
@@ -130,7 +130,11 @@ def softmax_prime(name, text, dtype):
 
 
 def output_error(
-    name, text, dtype, pairs=(("quadratic", "sigmoid"), ("quadratic", "tanh"), ("cross-entropy", "sigmoid"))
+    name,
+    text,
+    dtype,
+    pairs=(("quadratic", "sigmoid"), ("quadratic", "tanh"), ("cross-entropy", "sigmoid")),
+    shapes=SHAPES,
 ):
     """The error, and the cost on top of what the slots held."""
     for cost, f in pairs:
@@ -149,7 +153,7 @@ def output_error(
                 assert not slots[used:].any()
             return out, ops.asarray(np.atleast_2d(slots.sum()))
 
-        both(name, text, dtype, run)
+        both(name, text, dtype, run, shapes)
 
 
 def softmax_error(name, text, dtype):

@@ -5,9 +5,12 @@ from pathlib import Path
 import pytest
 from backends import fake_cupy
 
+from gpunet import activations, costs
 from simulator import mutate
-from simulator.kernel_checks import CHECKS
+from simulator.kernel_checks import CHECKS, FUSED, activate, hadamard_prime, output_error
 
+#: For functions whose kernels differ from those of others in one expression.
+FEW = ((1, 1), (33, 20), (3, 300))
 SOURCES = Path(__file__).resolve().parents[2] / "kernels" / "cuda"
 TEXTS = {path.stem: path.read_text(encoding="utf-8") for path in SOURCES.glob("*.cu*")}
 
@@ -96,6 +99,21 @@ def test_kernel(name, dtype):
 @pytest.mark.parametrize("name", ["layer_backward", "layer_forward", "layer_gradient"])
 def test_the_largest_tiles(name, dtype):
     CHECKS[name](name, TEXTS[name], dtype, sides=(4,))
+
+
+@pytest.mark.parametrize("name", [f.name for f in activations.BUILT_IN.values() if f.cuda and f.name not in FUSED])
+def test_every_other_activation(name):
+    """The checks above, and the mutants, have those whose expressions are the simplest."""
+    for most in (1.0, -3.0):  # of z, or of a where f' comes from it
+        if most > 0 or name not in ("softplus", "hard_sigmoid", "exp"):
+            hadamard_prime("hadamard_prime", TEXTS["hadamard_prime"], "float64", (name,), FEW, most, least=1.0)
+    activate("activate", TEXTS["activate"], "float64", (name,), FEW)
+
+
+@pytest.mark.parametrize("name", [cost.name for cost in costs.BUILT_IN.values() if cost.cuda])
+def test_every_cost(name):
+    output = (costs.get(name).outputs or ("sigmoid",))[0]
+    output_error("output_error", TEXTS["output_error"], "float64", ((name, output),), FEW)
 
 
 @pytest.mark.parametrize("name", sorted(CHECKS))

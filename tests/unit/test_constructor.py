@@ -346,6 +346,10 @@ N_IN, N_OUT = 400, 300
         ("normal", "relu", 1.0, 1.0),
         ("scaled", "sigmoid", N_IN**-0.5, 1.0),
         ("he", "sigmoid", (2 / N_IN) ** 0.5, 0.0),
+        ("lecun", "sigmoid", N_IN**-0.5, 0.0),
+        ("auto", "gelu", (2 / N_IN) ** 0.5, 0.0),
+        ("auto", "leaky_relu", (2 / N_IN) ** 0.5, 0.0),
+        ("auto", "exp", N_IN**-0.5, 0.0),
         ("auto", "sigmoid", 1.0, 1.0),
         ("auto", "relu", (2 / N_IN) ** 0.5, 0.0),
         ("auto", "tanh", N_IN**-0.5, 1.0),
@@ -362,13 +366,37 @@ def test_moments_of_the_initial_parameters(init, activation, weights_std, biases
     assert b.std() == pytest.approx(biases_std, rel=0.15, abs=1e-12)
 
 
+def test_glorots_uniform_distribution():
+    net = Network([N_IN, N_OUT], init="glorot", seed=1, device="cpu", dtype="float64")
+    w, most = net.weights[0], (6 / (N_IN + N_OUT)) ** 0.5
+    assert 0.999 * most < np.abs(w).max() < most
+    assert w.std() == pytest.approx((2 / (N_IN + N_OUT)) ** 0.5, rel=0.01)
+    assert ((w / w.std()) ** 4).mean() == pytest.approx(1.8, rel=0.02)  # a uniform distribution's
+    assert not net.biases[0].any()
+
+
+@pytest.mark.parametrize("sizes", [[7, 5], [5, 7], [6, 6], [1, 1]], ids=str)
+def test_orthogonal_weights(sizes):
+    net = Network(sizes, init="orthogonal", seed=3, device="cpu", dtype="float64")
+    w = net.weights[0]
+    few = w @ w.T if sizes[0] >= sizes[1] else w.T @ w
+    np.testing.assert_allclose(few, np.eye(min(sizes)), atol=1e-14)
+    assert not net.biases[0].any()
+
+
+def test_orthogonal_weights_have_no_sign_of_their_own():
+    """LAPACK's Q has: of its diagonal's products with R's most have one sign."""
+    first = [Network([3, 3], init="orthogonal", seed=s, device="cpu").weights[0][0, 0] > 0 for s in range(200)]
+    assert 70 < sum(first) < 130
+
+
 def test_auto_is_chosen_layer_by_layer():
     net = Network([N_IN, N_OUT, 200], activation=["relu", "sigmoid"], seed=1, device="cpu")
     assert not net.biases[0].any()
     assert net.weights[1].std() == pytest.approx(1.0, rel=0.02)
 
 
-@pytest.mark.parametrize("init", ["normal", "scaled", "he"])
+@pytest.mark.parametrize("init", ["normal", "scaled", "he", "glorot", "orthogonal"])
 def test_same_seed_same_numbers_in_both_dtypes(init):
     one, other = (Network([4, 5, 3], init=init, seed=9, device="cpu", dtype=d) for d in ("float32", "float64"))
     for some, others in ((one.weights, other.weights), (one.biases, other.biases)):

@@ -38,9 +38,15 @@ def test_verbs_can_be_asked_for(blobs):
 
 
 CAN_NOT = [
-    ({"activation": [SOFTSIGN, "sigmoid"]}, {}, "built-in activations only, not 'softsign'"),
-    ({"activation": [gpunet.mixed("tanh", {0: "relu"}), "sigmoid"]}, {}, "built-in activations only, not 'mixed'"),
-    ({"cost": QUARTIC}, {}, "built-in costs only, not 'quartic'"),
+    ({"activation": [SOFTSIGN, "sigmoid"]}, {}, "knows the activations sigmoid, .*, not 'softsign'"),
+    (
+        {"activation": [gpunet.mixed("tanh", {0: "relu"}), "sigmoid"]},
+        {},
+        "knows the activations .*, not 'mixed'",
+    ),
+    ({"cost": QUARTIC}, {}, "knows the costs quadratic, .*, not 'quartic'"),
+    ({"activation": ["gelu", "sigmoid"]}, {}, "not 'gelu'"),
+    ({"cost": "hinge"}, {}, "not 'hinge'"),
     ({}, {"optimizer": "rmsprop"}, "not 'rmsprop'"),
 ]
 

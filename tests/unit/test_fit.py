@@ -356,7 +356,7 @@ def test_history(blobs):
     plain = json.loads(json.dumps(history.to_dict(), allow_nan=False))
     assert plain["epochs"][2]["cost"] == history.cost[2]
     facts = {"device", "backend", "engine", "optimizer", "eta", "batch_size", "epochs", "stopped", "best_epoch"}
-    assert set(plain) == facts
+    assert set(plain) == {*facts, "task"}
     assert History.from_dict(plain) == history
     assert History("d", "b", "e", "sgd", 1.0, 1).to_dict()["epochs"] == []
 

@@ -8,10 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from gpunet import Activation, Cost, FileFormatError, InputError, Network, mixed
 from gpunet import model_file as module
+from gpunet.activations import LeakyReLU, to_json
+from gpunet.costs import Huber, Quantile
 
 
 def small(sizes=(4, 5, 3), seed=0, **options):
@@ -51,6 +54,20 @@ def only(path):
 # -- Round trip ----------------------------------------------------------------------------------------------
 
 
+def test_constants_are_written_only_where_they_are_not_the_usual_ones(path):
+    """So that other models can be read by a gpunet from before there were any."""
+
+    def written(**options):
+        small(**options).save(path)
+        with safe_open(path, framework="numpy") as file:
+            described = json.loads(file.metadata()["gpunet"])
+        return described["activations"][0], described["cost"]
+
+    assert written(activation=["leaky_relu", "linear"], cost="huber") == ("leaky_relu", "huber")
+    own = written(activation=[LeakyReLU(0.2), "linear"], cost=Quantile(0.9))
+    assert own == ({"name": "leaky_relu", "alpha": 0.2}, {"name": "quantile", "q": 0.9})
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
     "options",
@@ -63,12 +80,15 @@ def only(path):
         {"activation": [mixed("sigmoid", {4: "tanh", 0: "linear"}), "relu"]},
         {"activation": [SOFTSIGN, "sigmoid"], "cost": DOUBLE},
         {"activation": [mixed(SOFTSIGN, {1: "tanh"}), mixed("tanh", {2: SOFTSIGN})]},
+        {"activation": ["gelu", "linear"], "cost": "quadratic"},
+        {"activation": [LeakyReLU(0.2), mixed("leaky_relu", {1: LeakyReLU(0.5)})], "cost": Huber(2.5)},
     ],
-    ids=range(8),
+    ids=range(10),
 )
 def test_round_trip(blobs, path, options, dtype):
     net = small(dtype=dtype, **options)
-    net.fit(*blobs, epochs=1, eta=0.01)
+    X, y = blobs
+    net.fit(X, np.eye(3)[y] if net.cost.task == "regression" else y, epochs=1, eta=0.01)
     net.metadata = {"names": ["a", "b"], "nested": {"x": [1, 2.5, None, True]}, "ü": "\U0001f600"}
     net.save(path)
     assert only(path)
@@ -77,8 +97,9 @@ def test_round_trip(blobs, path, options, dtype):
     assert np.array_equal(net.outputs(blobs[0]), loaded.outputs(blobs[0]))
     for name in ("sizes", "dtype", "input_scale", "task", "metadata", "num_layers"):
         assert getattr(loaded, name) == getattr(net, name)
-    assert [f.name for f in loaded.activations] == [f.name for f in net.activations]
-    assert loaded.cost is net.cost
+    assert [to_json(f) for f in loaded.activations] == [to_json(f) for f in net.activations]
+    assert repr(loaded.cost) == repr(net.cost)
+    assert loaded.cost is net.cost or net.cost.parameters
     loaded.save(path)
     assert same(Network.load(str(path), device="cpu", custom=[SOFTSIGN, DOUBLE]), net)
 
@@ -376,6 +397,10 @@ def test_a_newer_version_is_named(path, version):
         ({"activations": ["sigmoid", 5]}, "does not describe an activation"),
         ({"activations": ["sigmoid", None]}, "does not describe an activation"),
         ({"activations": ["sigmoid", []]}, "does not describe an activation"),
+        ({"activations": ["sigmoid", ["abc"]]}, "does not describe an activation"),
+        ({"activations": ["sigmoid", {"name": "relu", "alpha": 0.1}]}, "does not describe an activation"),
+        ({"activations": ["sigmoid", {"name": "leaky_relu", "beta": 0.1}]}, "does not describe an activation"),
+        ({"activations": ["sigmoid", {"name": "leaky_relu", "alpha": 2}]}, "between 0 and 1"),
         ({"activations": ["sigmoid", {}]}, "does not describe an activation"),
         ({"activations": ["sigmoid", {"default": "tanh"}]}, "does not describe an activation"),
         ({"activations": ["sigmoid", {"default": "tanh", "neurons": []}]}, "does not describe an activation"),
@@ -388,6 +413,10 @@ def test_a_newer_version_is_named(path, version):
         ({"activations": ["sigmoid", {"default": {"default": 1}, "neurons": {"0": "tanh"}}]}, "activation"),
         ({"cost": ...}, "no valid 'cost'"),
         ({"cost": 5}, "no valid 'cost'"),
+        ({"cost": {}}, "does not describe a cost"),
+        ({"cost": {"name": ["huber"]}}, "does not describe a cost"),
+        ({"cost": {"name": "quadratic", "delta": 1}}, "does not describe a cost"),
+        ({"cost": {"name": "huber", "delta": -1}}, "delta of huber must be a finite number above 0"),
         ({"cost": "qadratic"}, "unknown cost 'qadratic'. Did you mean 'quadratic'"),
         ({"cost": "log-likelihood"}, "is for softmax outputs"),
         ({"dtype": ...}, "no valid 'dtype'"),

@@ -28,9 +28,12 @@ each_with_states = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def torch():
-    if os.environ.get("GPUNET_REQUIRE_TORCH") == "1":
-        return importlib.import_module("torch")
-    return pytest.importorskip("torch")
+    required = os.environ.get("GPUNET_REQUIRE_TORCH") == "1"
+    torch = importlib.import_module("torch") if required else pytest.importorskip("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # for these few numbers others would only wait for each other
+    yield torch
+    torch.set_num_threads(threads)
 
 
 def torch_optimizer(torch, optimizer, weights, biases, eta, decay):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from random import Random
 from typing import Any
 
@@ -71,7 +72,7 @@ def make(rng: Random) -> Sample:
             facts = model.edited(rng, facts)
     elif level == 4:
         model.edit_tensor(rng, tensors, buffer)
-    text = model.dump(facts)
+    text = model.dump(_with_checksum(description, facts, tensors, buffer) if rng.random() < 0.95 else facts)
     if level == 5:
         text = damaged(rng, text.encode()).decode("latin-1")
     metadata = {"gpunet": json.dumps(description), "gpunet.training": text}
@@ -82,6 +83,25 @@ def make(rng: Random) -> Sample:
         header = model.edited(rng, header)
     data = model.pack(model.dump(header), bytes(buffer))
     return Sample({NAME: damaged(rng, data) if level == 7 else data})
+
+
+def _with_checksum(description: Any, facts: Any, tensors: dict[str, Any], buffer: bytearray) -> Any:
+    """Return the facts with the checksum that they have, so that it is not the checksum that betrays each change."""
+    try:
+        read = json.loads(model.dump(facts))
+        said = [
+            description[name] for name in ("sizes", "activations", "cost", "dtype", "input_scale", "task", "metadata")
+        ]
+        checksum = zlib.crc32(json.dumps([said, read], sort_keys=True).encode())
+        names = [f"{kind}.{l}" for kind in ("weights", "biases") for l in (1, 2)]
+        for name in (*names, *sorted(name for name in tensors if name.startswith("training."))):
+            start, stop = tensors[name]["data_offsets"]
+            checksum = zlib.crc32(buffer[start:stop], checksum)
+    except (ValueError, TypeError, KeyError, RecursionError):  # damaged so that there is nothing to sum up
+        return facts
+    if isinstance(facts, model.Pairs):
+        return model.Pairs([*facts, ("checksum", checksum)])
+    return {**facts, "checksum": checksum} if isinstance(facts, dict) else facts
 
 
 def check(given: Sample, result: Any) -> None:
@@ -111,7 +131,7 @@ def check(given: Sample, result: Any) -> None:
         generator = np.random.default_rng(0)
         generator.bit_generator.state = mine
         require(generator.bit_generator.state == mine, f"the generator does not take the state {name!r} as it is")
-    _check_history(result.history, facts["history"])
+    _check_history(result.snapshot.history, facts["history"])
 
 
 def _check_history(history: Any, said: dict[str, Any]) -> None:
@@ -142,6 +162,8 @@ def _agrees(mine: Any, said: Any) -> bool:
         return isinstance(mine, dict) and all(key in mine and _agrees(mine[key], said[key]) for key in said)
     if isinstance(said, list):
         return isinstance(mine, list) and len(mine) == len(said) and all(map(_agrees, mine, said))
+    if isinstance(mine, float):  # what JSON has no number for is written as text
+        return repr(mine) == repr(float(said))
     return bool(type(mine) is type(said) and mine == said)
 
 

@@ -1,0 +1,69 @@
+// Whole steps by several threads, for a build with the thread sanitizer: the same numbers whatever their number.
+#include "../../kernels/cpu/network.h"
+#include "../../kernels/cpu/pool.h"
+
+#include <cmath>
+#include <cstddef>
+#include <cstdio>
+#include <vector>
+
+namespace {
+
+using namespace gpunet;
+
+const std::vector<int64_t> SIZES = {70, 300, 260, 10};
+const std::vector<Activation> ACTIVATIONS = {TANH, SOFTMAX, SIGMOID};
+constexpr int64_t EXAMPLES = 300, BATCH_SIZE = 97;
+
+std::vector<float> numbers(int64_t count, double scale) {
+    std::vector<float> all;
+    for (int64_t i = 0; i < count; i++) all.push_back(float(scale * std::sin(0.7 * double(i) * double(i))));
+    return all;
+}
+
+std::vector<float> train(const InstructionSet &set, Rule rule, double zeros, int threads) {
+    NetworkMemory<float> memory(SIZES, ACTIVATIONS, QUADRATIC, set.vector_bytes);
+    std::vector<float> X = numbers(EXAMPLES * SIZES.front(), 1), Y = numbers(EXAMPLES * SIZES.back(), 1);
+    for (size_t i = 0; i < X.size(); i++)
+        if (std::fmod(0.37 * double(i / 4), 1) < zeros) X[i] = 0;
+    std::vector<int64_t> order;
+    for (int64_t i = 0; i < EXAMPLES; i++) order.push_back(i * 7 % EXAMPLES);
+    std::vector<float> parameters = numbers(memory.parameters(), 0.1), velocity(parameters.size());
+    const bool has_state = rule == MOMENTUM;
+    memory.load(parameters.data(), has_state ? std::vector<const float *>{velocity.data()} : std::vector<const float *>());
+    memory.reserve(BATCH_SIZE, threads);
+    Job job{};
+    job.X = X.data();
+    job.Y = Y.data();
+    job.order = order.data();
+    job.n = EXAMPLES;
+    job.batch_size = BATCH_SIZE;
+    job.rule = rule;
+    job.eta = 0.5;
+    job.mu = 0.9;
+    job.input_scale = 1;
+    Pool pool;
+    pool.run(threads, [&](Team &team, int thread) { set.train_float(memory.network, job, team, thread); });
+    memory.store(parameters.data(), has_state ? std::vector<float *>{velocity.data()} : std::vector<float *>());
+    return parameters;
+}
+
+}  // namespace
+
+int main() {
+    for (const InstructionSet *set : {
+#if defined(__x86_64__)
+             &avx512, &avx2,
+#endif
+             &baseline})
+        for (Rule rule : {SGD, MOMENTUM})
+            for (double zeros : {0.0, 0.8}) {
+                if (!set->usable()) continue;
+                const std::vector<float> expected = train(*set, rule, zeros, 1);
+                for (int threads : {2, 3, 7})
+                    if (train(*set, rule, zeros, threads) != expected) {
+                        std::printf("%s by %d threads differs from one\n", set->name, threads);
+                        return 1;
+                    }
+            }
+}
