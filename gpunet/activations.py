@@ -666,4 +666,5 @@ def _one_from_json(spec: Any, custom: Mapping[str, Activation]) -> Activation:
 
 def _index(text: str) -> int:
     """Return a neuron's index as a model file has it, or -1 for anything else."""
-    return int(text) if text.isdecimal() and len(text) < 10 else -1
+    number = int(text) if text.isdecimal() and len(text) < 10 else -1
+    return number if str(number) == text else -1  # not 00, nor digits of other scripts

@@ -22,7 +22,7 @@ def one_of(value: Any, options: Iterable[str], what: str) -> str:
         return value
     near = difflib.get_close_matches(str(value).lower(), options, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise InputError(f"unknown {what} {value!r}.{hint} Known: {', '.join(map(repr, options))}.")
+    raise InputError(f"unknown {what} {value!r:.60}.{hint} Known: {', '.join(map(repr, options))}.")
 
 
 def positive_int(value: Any, what: str) -> int:

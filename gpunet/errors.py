@@ -22,3 +22,14 @@ class DeviceError(GpunetError, RuntimeError):
 
 class DivergenceError(GpunetError, ArithmeticError):
     """Training produced NaN or infinity and was stopped."""
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    r"""Return what a file or another library says as it can stand in a message: printable, in one line, not long.
+
+    >>> one_line("a\nb\x1b[31m")
+    'a b\\x1b[31m'
+    """
+    words = " ".join(str(text)[: 4 * limit].split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in words)
+    return shown if len(shown) <= limit else f"{shown[: limit - 3]}..."

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import glob
 import json
+import math
 import os
 import secrets
 from collections.abc import Callable
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from gpunet.errors import FileFormatError, InputError
+from gpunet.errors import FileFormatError, InputError, one_line
 
 VERSION = 1
 
@@ -173,6 +174,7 @@ def read_with_training(path: str | os.PathLike[str]) -> tuple[SavedModel, SavedT
         raise FileFormatError(f"{path}: {'not a regular file' if path.exists() else 'there is no such file'}.")
     try:
         with safe_open(path, framework="numpy") as file:
+            _check_header(path)
             metadata = file.metadata() or {}
             text = metadata.get("gpunet")
             if text is None:
@@ -190,7 +192,7 @@ def read_with_training(path: str | os.PathLike[str]) -> tuple[SavedModel, SavedT
             tensors = [file.get_tensor(name) for name in wanted]
             of_training = {name.removeprefix("training."): file.get_tensor(name) for name in beside}
     except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: dtypes NumPy lacks
-        raise FileFormatError(f"{path}: not a whole model file ({error}).") from error
+        raise FileFormatError(f"{path}: not a whole model file ({one_line(error)}).") from error
     shapes = [shape for k, n in pairwise(description["sizes"]) for shape in ((n, k), (n, 1))]
     for name, tensor, shape in zip(wanted, tensors, shapes, strict=True):
         if tensor.shape != shape or tensor.dtype.name != description["dtype"]:
@@ -221,18 +223,44 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "sizes": _are_sizes,
     "activations": lambda value: isinstance(value, list),
     "cost": lambda value: isinstance(value, str | dict),
-    "dtype": lambda value: isinstance(value, str),
+    "dtype": lambda value: value in ("float32", "float64"),
     "input_scale": _is_number,
     "task": lambda value: value in ("classification", "regression"),
     "metadata": lambda value: isinstance(value, dict),
 }
 
 
+def _check_header(path: Path) -> None:
+    """Refuse a header with a name twice, of which safetensors takes the last."""
+    with path.open("rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    try:
+        json.loads(header, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise FileFormatError(f"{path}: damaged: its header is no JSON ({one_line(error)}).") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):  # Python would take the last one, others the first
+        raise ValueError("a key is there twice")
+    return fields
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is none of its numbers")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
 def _json(path: Path, text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError) as error:
-        raise FileFormatError(f"{path}: damaged: its description is no JSON ({error}).") from error
+        raise FileFormatError(f"{path}: damaged: its description is no JSON ({one_line(error)}).") from error
 
 
 def _description(path: Path, text: str) -> dict[str, Any]:

@@ -89,8 +89,11 @@ def as_inputs(values: NDArray[Any], what: str, *, keep_float64: bool = False) ->
     if rows.dtype == np.uint8:
         return rows
     if rows.dtype.kind in "biu":
-        wide, narrow = rows.astype(np.float64), rows.astype(np.float32)
-        return narrow if np.array_equal(wide, narrow) else wide
+        narrow = rows.astype(np.float32)
+        if rows.dtype.itemsize <= 2 or np.equal(narrow, rows).all():  # compared in float64, a piece at a time
+            return narrow
+        del narrow
+        return rows.astype(np.float64)
     _require_finite(rows, what)
     dtype = np.float64 if keep_float64 and rows.dtype.itemsize >= 8 else np.float32
     with np.errstate(over="ignore"):  # looked for below, with a better message

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.datasets.arrays import from_bytes
-from gpunet.errors import FileFormatError
+from gpunet.errors import FileFormatError, one_line
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
@@ -36,6 +36,7 @@ _HARMLESS = frozenset({
 # fmt: on
 _STORES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _NUMERIC = re.compile(r"b1|[iu][1248]|f[248]")
+_STRING = re.compile(rb"""'(?:[^'\\]|\\(?:['\\nrt]|x[0-9a-f]{2}))*+'\n|"(?:[^"\\]|\\(?:[\\nrt]|x[0-9a-f]{2}))*+"\n""")
 
 
 def read_parts(data: bytes | bytearray, what: str) -> tuple[Pair, Pair, Pair]:
@@ -65,8 +66,8 @@ def read_parts(data: bytes | bytearray, what: str) -> tuple[Pair, Pair, Pair]:
         raise
     except Exception as exc:  # a damaged pickle can raise anything; the documentation says so
         raise FileFormatError(
-            f"{what}: a damaged pickle, or not the book's ({exc}). Fetch the file again, or save the arrays "
-            "with numpy.savez."
+            f"{what}: a damaged pickle, or not the book's ({one_line(exc)}). Fetch the file again, or save the "
+            "arrays with numpy.savez."
         ) from exc
     return _book_form(tree, what)
 
@@ -89,16 +90,21 @@ def _scan(data: bytes | bytearray, what: str) -> None:
                 "nothing of it was run. Save the arrays with numpy.savez instead."
             )
         try:
-            # pickletools takes STRING for ASCII, but Python 2 wrote an array's bytes with it.
-            if opcode.name == "STRING":
-                argument: object = stream.readline()
+            # pickletools takes STRING for ASCII, but Python 2 wrote an array's bytes with it; and escapes in names.
+            if opcode.name == "GLOBAL":
+                module, name = (stream.readline()[:-1].decode("latin-1") for _ in range(2))
+                _require_known(module, name, what)
+                argument: object = None
+            elif opcode.name == "STRING":
+                argument = stream.readline()
+                if not _STRING.fullmatch(argument):
+                    raise ValueError("a string is not as Python 2 writes it")
             else:
                 argument = None if opcode.arg is None else opcode.arg.reader(stream)
+        except FileFormatError:
+            raise
         except Exception as exc:  # ValueError, struct.error, UnicodeDecodeError, ...
-            raise FileFormatError(f"{what}: a damaged pickle ({exc}); fetch the file again.") from exc
-        if opcode.name == "GLOBAL":
-            module, _, name = str(argument).partition(" ")
-            _require_known(module, name, what)
+            raise FileFormatError(f"{what}: a damaged pickle ({one_line(exc)}); fetch the file again.") from exc
         # Writers number what they remember from 0 or 1; a wild index would make the memo table huge.
         if opcode.name in _STORES and cast(int, argument) > count:
             raise FileFormatError(f"{what}: a damaged pickle (memo index {argument}); fetch the file again.")
@@ -141,8 +147,8 @@ _NAMES = {
 def _require_known(module: str, name: str, what: str) -> None:
     if (module, name) not in _NAMES:
         raise FileFormatError(
-            f"{what}: refused, its pickle asks for {module[:80]}.{name[:80]}, which could run code; nothing "
-            "of it was run. Only arrays of numbers are read; save yours with numpy.savez instead."
+            f"{what}: refused, its pickle asks for {one_line(module, 80)}.{one_line(name, 80)}, which could run "
+            "code; nothing of it was run. Only arrays of numbers are read; save yours with numpy.savez instead."
         )
 
 
@@ -171,7 +177,7 @@ class _DType:
         self._order = "="
 
     def __setstate__(self, state: object) -> None:
-        if not isinstance(state, tuple) or len(state) < 5 or any(part is not None for part in state[2:5]):
+        if not isinstance(state, tuple) or state[:1] + state[2:] != (3, None, None, None, -1, -1, 0):
             raise pickle.UnpicklingError("its dtype is not a plain number's")
         order = _text(state[1])
         if order not in ("<", ">", "|", "="):
@@ -195,40 +201,47 @@ class _Array:
     def __setstate__(self, state: object) -> None:
         if self.value is not None or not isinstance(state, tuple) or len(state) != 5:
             raise pickle.UnpicklingError("an array's state is not (version, shape, dtype, order, bytes)")
-        _, shape, dtype, fortran, raw = state
+        version, shape, dtype, fortran, raw = state
+        if type(version) is not int or version != 1 or not isinstance(fortran, int) or fortran not in (0, 1):
+            raise pickle.UnpicklingError("an array's state has no version or no order")
         self.value = self._build(raw, dtype, shape, "F" if fortran else "C")
 
 
 class _StandIns:
     """The functions that an array's pickle calls.
 
-    A pickle may name the same bytes many times; `_room` sees to it that no more bytes come out
-    than went in.
+    They take the arguments that NumPy writes and no others: what is different was damaged. A pickle may name the same
+    bytes many times; `_room` sees to it that no more bytes come out than went in.
     """
 
     def __init__(self, n_bytes: int, what: str) -> None:
         self._room = {"text": n_bytes, "arrays": n_bytes}
         self._what = what
 
-    def reconstruct(self, *_: object) -> _Array:
+    def reconstruct(self, *args: object) -> _Array:
+        usual = len(args) == 3 and _is_call_of(args[0], self.ndarray) and _whole_numbers(args[1]) == (0,)
+        if not usual or _text(args[2]) != "b":
+            raise pickle.UnpicklingError("an array does not begin as one of NumPy's")
         return _Array(self._build)
 
     def frombuffer(self, raw: object, dtype: object, shape: object, order: object, axes: object = None) -> _Array:
-        if order != "K":
+        if order != "K" and axes is None:
             return _Array(self._build, self._build(raw, dtype, shape, order))
-        values = self._build(raw, dtype, shape, "C")
+        values = self._build(raw, dtype, shape, "C" if order == "K" else None)
         return _Array(self._build, values.transpose(_whole_numbers(axes)))
 
     def ndarray(self, *_: object) -> object:
         raise pickle.UnpicklingError("it calls numpy.ndarray")
 
-    def dtype(self, code: object, *_: object) -> _DType:
+    def dtype(self, code: object, *rest: object) -> _DType:
         text = _text(code)
         if not _NUMERIC.fullmatch(text):
             raise FileFormatError(
                 f"{self._what}: an array has the dtype {text[:40]!r}; expected whole or floating-point "
                 "numbers of at most 8 bytes. Save the data as such, with numpy.savez."
             )
+        if rest != (False, True):  # align, copy
+            raise pickle.UnpicklingError("its dtype is not one of NumPy's")
         return _DType(text)
 
     def encode(self, text: object, encoding: object) -> bytes:
@@ -249,6 +262,10 @@ class _StandIns:
         self._room[what] -= n_bytes
         if self._room[what] < 0:
             raise pickle.UnpicklingError("it uses the same bytes again and again")
+
+
+def _is_call_of(value: object, function: Callable[..., object]) -> bool:
+    return isinstance(value, _Callable) and value._function == function
 
 
 def _text(value: object) -> str:

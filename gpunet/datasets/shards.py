@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gpunet.datasets import npz
 from gpunet.datasets.arrays import check_claim
 from gpunet.datasets.stream import open_regular
-from gpunet.errors import FileFormatError, InputError
+from gpunet.errors import FileFormatError, InputError, one_line
 
 #: Values of another dtype than the network's are converted so many bytes at a time.
 _PIECE_BYTES = 2**20
@@ -168,7 +168,7 @@ class NpzShard:
         with self._open() as archive:
             members = npz.members_of(archive, path)
             if not {"x"} <= set(members) <= {"x", "y"}:
-                found = ", ".join(sorted(members)[:20]) or "none"
+                found = one_line(", ".join(sorted(members)[:20])) or "none"
                 raise FileFormatError(
                     f"{path}: found the keys {found}; expected X and y, or X alone, in each file. Save with "
                     "numpy.savez(path, X=..., y=...)."
@@ -211,12 +211,6 @@ class NpzShard:
 def _rows(stream: IO[bytes], where: str, size: int) -> Rows:
     """Read a .npy header in a stream of so many bytes, and check that it is true."""
     shape, fortran, dtype = npz.read_header(stream, where)
-    if dtype.kind not in "biuf":
-        objects = ", Python objects, which could run code" if dtype.hasobject else ""
-        raise FileFormatError(
-            f"{where}: its dtype is {str(dtype)[:60]}{objects}; expected whole or floating-point numbers. Convert it "
-            "before saving."
-        )
     check_claim(shape, dtype.itemsize, size - stream.tell(), where)
     if fortran and len(shape) > 1:
         raise InputError(

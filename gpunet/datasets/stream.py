@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import stat
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
-from gpunet.errors import FileFormatError
+from gpunet.errors import FileFormatError, one_line
 
 _CHUNK = 1 << 20
+_PACKED_CHUNK = 1 << 16  # what is left of one is copied for each member that ends in it
 _GZIP_MAGIC = b"\x1f\x8b"
+_GZIP = 16 + zlib.MAX_WBITS  # zlib's code for the format
 # The book's mnist.pkl.gz unpacks to 13.6 times its size, random data to less; a bomb to about 1000 times.
 _FREE_BYTES = 64 << 20
 _USUAL_RATIO = 15
@@ -42,6 +44,26 @@ def drain(stream: Readable, limit: int) -> bytearray:
     return data
 
 
+def _pieces(packed: IO[bytes]) -> Iterator[bytes]:
+    """Yield what a gzip stream unpacks to, at most `_CHUNK` bytes at a time.
+
+    By zlib and not by Python's gzip, which looks neither at the header's checksum nor at its reserved flags.
+    """
+    rest = packed.read(_PACKED_CHUNK)
+    while rest:
+        member = zlib.decompressobj(_GZIP)
+        while not member.eof:
+            piece = member.decompress(rest, _CHUNK)
+            rest = member.unconsumed_tail
+            if piece:
+                yield piece
+            elif not (rest or member.eof or (rest := packed.read(_PACKED_CHUNK))):
+                raise EOFError("its end is missing")
+        rest = member.unused_data.lstrip(b"\0")  # zeros fill up a tape's block
+        while not rest and (more := packed.read(_PACKED_CHUNK)):
+            rest = more.lstrip(b"\0")
+
+
 def gunzip(packed: IO[bytes], size: int, what: str, max_bytes: int | None = None) -> bytearray:
     """Unpack the gzip stream `packed`, which is `size` bytes long.
 
@@ -51,12 +73,15 @@ def gunzip(packed: IO[bytes], size: int, what: str, max_bytes: int | None = None
         If it is damaged, cut short, or unpacks to more than the limit.
     """
     limit = unpacked_limit(size, max_bytes)
+    data = bytearray()
     try:
-        with gzip.GzipFile(fileobj=packed, mode="rb") as unpacked:
-            data = drain(unpacked, limit)
+        for piece in _pieces(packed):
+            data += piece
+            if len(data) > limit:
+                break
     except (OSError, EOFError, zlib.error) as exc:
         raise FileFormatError(
-            f"{what}: not a whole gzip file ({exc}). It is damaged or cut short; fetch it again."
+            f"{what}: not a whole gzip file ({one_line(exc)}). It is damaged or cut short; fetch it again."
         ) from exc
     if len(data) > limit:
         raise FileFormatError(
@@ -120,8 +145,7 @@ def first_bytes(path: Path, n: int) -> bytes:
             head = file.read(n)
             if head.startswith(_GZIP_MAGIC):
                 file.seek(0)
-                with gzip.GzipFile(fileobj=file, mode="rb") as unpacked:
-                    head = unpacked.read(n)
+                head = next(_pieces(file), b"")[:n]
         except (OSError, EOFError, zlib.error) as exc:
             raise _unreadable(path, exc) from exc
     return head
@@ -129,4 +153,6 @@ def first_bytes(path: Path, n: int) -> bytes:
 
 def _unreadable(path: Path, exc: Exception) -> FileFormatError:
     reason = getattr(exc, "strerror", None) or exc
-    return FileFormatError(f"{path}: can't be read ({reason}). Check the path, its permissions and the file.")
+    return FileFormatError(
+        f"{path}: can't be read ({one_line(reason)}). Check the path, its permissions and the file."
+    )

@@ -170,6 +170,7 @@ def _decoded(raw: bytes | bytearray) -> io.TextIOWrapper:
 
 def _open(path: Path, raw: bytes | bytearray, target: str | int | None) -> _Csv:
     """Look at the first rows for the table's width and its header."""
+    _check_quotes(path, raw)
     reader = csv.reader(_decoded(raw))
     first = next((cells for cells in reader if cells), None)
     if first is None:
@@ -184,6 +185,21 @@ def _open(path: Path, raw: bytes | bytearray, target: str | int | None) -> _Csv:
     if next(table.rows(), None) is None:
         raise FileFormatError(f"{path}: holds a header ({some(first)}) and no rows; expected data below it.")
     return table
+
+
+def _check_quotes(path: Path, raw: bytes | bytearray) -> None:
+    """Refuse a quoted cell that never ends, as in a file cut short, or goes on behind its quote; NumPy takes both."""
+    if b'"' not in raw:
+        return
+    reader = csv.reader(_decoded(raw), strict=True)
+    try:
+        for _ in reader:
+            pass
+    except csv.Error as exc:
+        raise FileFormatError(
+            f"{path}, line {max(reader.line_num, 1)}: a quoted cell is damaged or never ends ({exc}). Write a quote "
+            "within quotes twice."
+        ) from exc
 
 
 def _occurs(rows: Iterable[list[str]], column: int, text: str) -> bool:
@@ -243,7 +259,7 @@ def _scan(table: _Csv, features: list[int], column: int | None) -> list[str]:
             if not label or (_is_number(label) and not math.isfinite(float(label))):
                 raise InputError(
                     f"{table.path}, line {line}, {table.column_name(column)}: the label is "
-                    f"{label or 'missing'}; drop the row or fill it in."
+                    f"{label[:40] or 'missing'}; drop the row or fill it in."
                 )
             labels.append(label)
         if not _all_finite(cells):
@@ -272,7 +288,7 @@ def _raise_for_cell(table: _Csv, line: int, features: list[int], cells: list[str
             )
             raise FileFormatError(f"{where}: {cell[:40]!r} is not a number. {hint}")
         if not math.isfinite(float(cell)):
-            raise InputError(f"{where}: the value is {cell.strip()}; inputs must be finite.")
+            raise InputError(f"{where}: the value is {cell.strip()[:40]}; inputs must be finite.")
 
 
 def _whole_labels(values: NDArray[np.float64], where: Callable[[int], str]) -> Labels:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from gpunet import model_file
 from gpunet.backends import Backend
-from gpunet.errors import FileFormatError, InputError
+from gpunet.errors import FileFormatError, InputError, one_line
 from gpunet.model_file import SavedModel, SavedTraining
 from gpunet.training.history import History
 
@@ -168,12 +168,13 @@ def read(path: str | os.PathLike[str]) -> Resumed:
     try:
         history = _from_json(facts["history"])
         snapshot = Snapshot(facts["taken"], tensors["states"], tensors.get("best"), facts["rng"], history)
-        for state in (facts["rng"], facts["start"]):
-            np.random.default_rng(0).bit_generator.state = state
         fits = (
             type(snapshot.taken) is int
             and snapshot.taken >= 0
             and isinstance(facts["description"], dict)
+            and all(map(_is_state, (facts["rng"], facts["start"])))
+            and [epoch.epoch for epoch in history.epochs] == list(range(len(history.epochs)))
+            and (history.best_epoch is None or 0 <= history.best_epoch < max(1, len(history.epochs)))
             and set(tensors) <= {"states", "best"}
             and snapshot.states.ndim == 2
             and snapshot.states.shape[1] == count
@@ -181,7 +182,9 @@ def read(path: str | os.PathLike[str]) -> Resumed:
             and all(v.dtype.name == model.dtype and np.isfinite(v).all() for v in tensors.values())
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise FileFormatError(f"{path}: damaged: its training's state can not be read ({error!r:.100}).") from error
+        raise FileFormatError(
+            f"{path}: damaged: its training's state can not be read ({one_line(error, 80)})."
+        ) from error
     if not fits:
         raise FileFormatError(f"{path}: damaged: its training's state does not fit its network.")
     return Resumed(model, snapshot, facts["start"], facts["description"])
@@ -216,6 +219,13 @@ def _checksum(model: SavedModel, facts: dict[str, Any], tensors: dict[str, npt.N
     for array in (*model.weights, *model.biases, *(tensors[name] for name in sorted(tensors))):
         checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
     return checksum
+
+
+def _is_state(state: Any) -> bool:
+    """Say whether a generator takes this state and gives it back."""
+    generator = np.random.default_rng(0)
+    generator.bit_generator.state = state
+    return bool(generator.bit_generator.state == state)
 
 
 def fingerprint(ops: Backend, arrays: Sequence[Any]) -> str:

@@ -26,6 +26,9 @@ import pytest
 
 from simulator import compiler
 
+#: Of mutants: most of the time goes into their compilation, and each runs but once.
+OPTIMIZATION = "-O0"
+
 
 class Mutant(NamedTuple):
     description: str
@@ -276,35 +279,41 @@ class Verdicts:
 def survivors(mutants, check, *, original=None, limit=20.0, jobs=None):
     """Run `check` on each mutant's text in a process of its own; return the verdicts.
 
-    A mutant survives if `check` returns. It is killed by an exception or a crash, and also if it takes more than
-    `limit` seconds and than five times as long as `original`. That, if given, must pass first: else a check that
-    fails at everything would look perfect.
+    A mutant survives if `check` returns. It is killed by an exception or a crash, and also if it never ends: if it
+    takes more than `limit` seconds and than five times as long as `original`, or more than half a second of processor
+    time of its own (without the compiler's) and than ten times as much. The original, if given, must pass first: else
+    a check that fails at everything would look perfect.
     """
+    compiler.header(OPTIMIZATION)  # once for all of them
     with tempfile.TemporaryDirectory(prefix="gpunet-mutants-") as folder:
+        most = None
         if original is not None:
             started = time.monotonic()
-            [(verdict, report)] = _judge_all([original], check, 20 * limit, 1, folder)
+            [(verdict, report, used)] = _judge_all([original], check, 20 * limit, None, 1, folder)
             if verdict != "survived":
                 raise AssertionError(f"the check does not pass the original ({verdict}):\n{report}")
             limit = max(limit, 5 * (time.monotonic() - started))  # on a busy machine everything takes longer
+            most = max(0.5, 10 * used)
         verdicts = Verdicts()
         mutants = list(mutants)
-        judged = _judge_all([mutant.text for mutant in mutants], check, limit, jobs or os.cpu_count() or 1, folder)
-        for mutant, (verdict, report) in zip(mutants, judged, strict=True):
+        judged = _judge_all(
+            [mutant.text for mutant in mutants], check, limit, most, jobs or os.cpu_count() or 1, folder
+        )
+        for mutant, (verdict, report, _) in zip(mutants, judged, strict=True):
             if verdict == "undecided":
                 raise RuntimeError(f"the check came to no result for {mutant.description}:\n{report}")
             getattr(verdicts, verdict).append(mutant)
     return verdicts
 
 
-def _judge_all(texts, check, limit, jobs, folder):
-    """Return a (verdict, report) for each text, `jobs` of them at a time."""
+def _judge_all(texts, check, limit, most, jobs, folder):
+    """Return a (verdict, report, seconds of processor time) for each text, `jobs` of them at a time."""
     results, waiting, running = {}, list(enumerate(texts))[::-1], {}
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 i, text = waiting.pop()
-                running[i] = (*_start(check, text, folder), time.monotonic() + limit)
+                running[i] = (*_start(check, text, most, folder), time.monotonic() + limit)
             multiprocessing.connection.wait([pipe for _, pipe, _ in running.values()], timeout=0.1)
             for i, (pid, pipe, deadline) in list(running.items()):
                 if pipe.poll() or time.monotonic() > deadline:
@@ -316,7 +325,7 @@ def _judge_all(texts, check, limit, jobs, folder):
     return [results[i] for i in range(len(texts))]
 
 
-def _start(check, text, folder):
+def _start(check, text, most, folder):
     ours, theirs = multiprocessing.Pipe(duplex=False)
     with warnings.catch_warnings():  # of threads of the parent: the child starts none before it is done with NumPy
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -335,9 +344,14 @@ def _start(check, text, folder):
         for stream in (0, 1, 2):
             os.dup2(silence, stream)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if most is not None:
+            signal.setitimer(signal.ITIMER_PROF, most)  # whose signal ends the process, in a kernel too
+        compiler.OPTIMIZATION = OPTIMIZATION
         compiler.WARNINGS = ("-w",)  # a dropped term leaves variables unused; only errors stop a device
         compiler.cache_folder = lambda: Path(folder)
-        theirs.send_bytes(pickle.dumps(_judge(check, text)))
+        before = time.process_time()
+        verdict = _judge(check, text)
+        theirs.send_bytes(pickle.dumps((*verdict, time.process_time() - before)))
     finally:
         os._exit(0)
 
@@ -362,7 +376,7 @@ def _judge(check, text):
 
 def _finish(pid, pipe):
     """End a child and everything it started; return its verdict."""
-    ended = False
+    ended, status = False, 0
     try:
         if pipe.poll():
             ended = True
@@ -372,6 +386,8 @@ def _finish(pid, pipe):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        status = os.waitpid(pid, 0)[1]
         pipe.close()
-    return ("killed", "the process ended") if ended else ("timed_out", "it took too long")
+    if ended and os.waitstatus_to_exitcode(status) != -signal.SIGPROF:
+        return "killed", "the process ended", 0.0
+    return "timed_out", "it took too long", 0.0

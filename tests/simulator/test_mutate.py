@@ -127,7 +127,7 @@ def test_verdicts():
         "survived": ["passes", "warns"],
     }
     given = [mutate.Mutant(text, text) for all_texts in texts.values() for text in all_texts]
-    verdicts = mutate.survivors(given, _verdict_on, original="passes", limit=4, jobs=2)
+    verdicts = mutate.survivors(given, _verdict_on, original="passes", limit=60, jobs=2)
     assert {name: [m.text for m in getattr(verdicts, name)] for name in texts} == texts
     assert "2 survived, 3 killed, 1 timed out, 2 not compiled\n  passes\n  warns" in str(verdicts)
 

@@ -139,16 +139,16 @@ def test_the_hand_made_member_is_a_good_one(write):
     [
         (b"", "header can't be read"),
         (b"\x93NUMPY\x01\x00", "header can't be read"),
-        (b"\x93NUMPY\x03\x00" + npy("(1, 1)", data=b"1234")[8:], r"version \(3, 0\)"),
+        (b"\x93NUMPY\x03\x00" + npy("(1, 1)", data=b"1234")[8:], "starts with 93 4e 55 4d 50 59 03 00"),
         (npy("(1, 2)"), "8 bytes in all, but 0 bytes"),
         (npy("(1, 2)", data=b"123456789"), "8 bytes in all, but 9 bytes"),
-        (npy("(-1, -1)", data=b"1234"), r"claims the shape \(-1 x -1\)"),
+        (npy("(-1, -1)", data=b"1234"), "header can't be read"),
         (npy("(0, 5)"), "claims the shape"),
         (npy("()", data=b"1234"), r"claims the shape \(\)"),
         (npy(f"({10**3000}, {10**3000})"), r"10\*\*18 or more"),
         (npy("(1, 'a')"), "header can't be read"),
         (npy("(" * 3000), "header can't be read"),
-        (npy("(1, 1)", dtype="os.system"), "header can't be read"),
+        (npy("(1, 1)", dtype="os.system"), "its dtype is os.system"),
     ],
 )
 def test_damaged_members(write, member, message):
