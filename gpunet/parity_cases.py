@@ -240,9 +240,10 @@ class Draw:
         self.rng = np.random.default_rng(_SEED)
 
     def normal(self, *shape: int) -> Values:
-        """Return normal numbers, one in 16 of them 0."""
+        """Return normal numbers, one in 16 of them 0; a single one is not 0, which would hide factors."""
         x = self.rng.standard_normal(shape)
-        x[self.rng.random(shape) < 1 / 16] = 0.0
+        if x.size > 1:
+            x[self.rng.random(shape) < 1 / 16] = 0.0
         return x.astype(self.dtype)
 
     def factors(self, n: int, k: int, m: int) -> tuple[Values, Values]:

@@ -35,7 +35,7 @@ PARTS = {
     "outer_sum": {"layer_gradient"},
 }
 #: Adding up, in any order, keeps far below the bound of a long sum.
-PLAIN_SUMS = {"matmul", "outer_sum"}
+PLAIN_SUMS = {"matmul", "outer_sum", "clip"}
 EXACT = {"count_right"}
 
 

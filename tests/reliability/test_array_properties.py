@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from gpunet import InputError, Network, activations, arrays
+from gpunet import InputError, Network, activations, arrays, costs
 from gpunet.backends.numpy import NumPyBackend
 from gpunet.targets import targets
 
@@ -91,8 +91,8 @@ def test_columns(X, n, dtype):
 @SETTINGS
 @given(anything, st.integers(1, 4), st.integers(1, 4), DTYPES)
 def test_targets(y, m, n_out, dtype):
-    linear = activations.get("linear")
-    Y = clean_or_input_error(lambda *given: targets(*given)[0], OPS, y, m, n_out, dtype, linear, "X")
+    linear, quadratic = activations.get("linear"), costs.get("quadratic")
+    Y = clean_or_input_error(lambda *given: targets(*given)[0], OPS, y, m, n_out, dtype, linear, quadratic, "X")
     if Y is not None:
         assert_clean(arrays.to_device(OPS, Y, dtype), dtype)
         assert Y.shape == (m, n_out)

@@ -276,7 +276,7 @@ def update(name, text, dtype):
             for c in coefficients:
                 nabla = ops.asarray(rng.normal(size=size), dtype)
                 ops.update(optimizer, w, nabla, states, ops.asarray(c, dtype), Penalty(0.3, 0.2, 0.1), size // 3)
-            return ops.xp.reshape(w, (1, size)), states
+            return (ops.xp.reshape(w, (1, size)), states) if optimizer.states else (ops.xp.reshape(w, (1, size)),)
 
         both(name, text, dtype, run, ((1, 1), (31, 1), (257, 3), (1000, 2)), least=1.0)
 
