@@ -20,14 +20,16 @@ from gpunet.costs import BUILT_IN as COSTS
 from gpunet.costs import Cost
 from gpunet.errors import DeviceError, InputError
 from gpunet.optimizers import BUILT_IN as OPTIMIZERS
-from gpunet.optimizers import Optimizer
+from gpunet.optimizers import Optimizer, Penalty
 
 Array = Any
 
-#: What the engine knows: built-in activations and costs, and the optimizers by the names of their rules.
+#: What the engine knows: built-in activations and costs, and the rules of built-in optimizers.
 KNOWN_ACTIVATIONS = ("sigmoid", "tanh", "relu", "linear", "softmax")
 KNOWN_COSTS = ("quadratic", "cross-entropy", "log-likelihood")
-RULES = ("sgd", "momentum", "nesterov", "adam")
+RULES = {"sgd": "sgd", "momentum": "momentum", "nesterov": "nesterov", "adam": "adam", "adamw": "adam"}
+
+NO_PENALTY = Penalty()
 
 
 @functools.cache
@@ -143,11 +145,12 @@ class CompiledEngine:
         batch_size: int,
         rule: str,
         coefficients: Sequence[float],
-        l2: float = 0.0,
+        penalty: Penalty = NO_PENALTY,
         input_scale: float = 1.0,
         threads: int = 1,
+        cost: float = 0.0,
     ) -> float:
-        """Train on the rows in `order`, mini-batch by mini-batch; return the sum of their costs.
+        """Train on the rows in `order`, mini-batch by mini-batch; return the sum of their costs added to `cost`.
 
         Each example's cost is the one that its mini-batch met. Other Python threads run meanwhile; nothing ends the
         call early, so keep it short. The result has the same bits for every number of threads.
@@ -162,14 +165,18 @@ class CompiledEngine:
         rule : {"sgd", "momentum", "nesterov", "adam"}
         coefficients : sequence of float
             (eta,); (eta, mu) for momentum and nesterov; (eta, beta1, beta2, epsilon, steps done so far) for adam.
-        l2 : float
-            Times the weights, it is added to their gradient: lambda / n of the book's chapter 3.
+        penalty : Penalty
+            Of the weights: l2 is lambda / n of the book's chapter 3.
         input_scale : float
             Multiplied into every input.
         threads : int
+        cost : float
+            The sum so far. Handed from call to call, it has the same bits however the rows are cut into calls.
         """
         try:
-            cost: float = self._engine.steps(X, Y, order, batch_size, rule, coefficients, l2, input_scale, threads)
+            cost = self._engine.steps(
+                X, Y, order, batch_size, rule, coefficients, penalty, input_scale, threads, cost
+            )
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(f"{error}.") from error
         return cost

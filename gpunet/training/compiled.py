@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet.backends import Array
+from gpunet.backends.compiled import RULES
 from gpunet.errors import DeviceError
+from gpunet.optimizers import Penalty
 from gpunet.training.steps import Recipe
 
 #: The engine's rows are padded to so many numbers, and mini-batches of so many examples make that felt.
@@ -36,8 +38,6 @@ def is_worthwhile(recipe: Recipe) -> bool:
 
 def _refuse_what_it_does_not_know(recipe: Recipe) -> None:
     asked_for = {
-        "l1": recipe.l1,
-        "weight_decay": recipe.weight_decay and recipe.optimizer.name != "sgd",  # there it is the same as L2
         "dropout": any(recipe.dropout),
         "max_norm": recipe.max_norm,
         "clip_value": recipe.clip_value,
@@ -64,6 +64,7 @@ class CompiledSteps:
         _refuse_what_it_does_not_know(recipe)
         self.recipe = recipe
         self._engine = model.ops.compiled(model.sizes, model.activations, model.cost, model.dtype, recipe.optimizer)
+        self._rule = RULES[recipe.optimizer.name]
         self._states = recipe.states()
         self._taken = 0
         self._cost = 0.0
@@ -101,7 +102,7 @@ class CompiledSteps:
 
     def _coefficients(self, eta: float) -> list[float]:
         constants = [value for value in self.recipe.optimizer.settings().values() if not isinstance(value, bool)]
-        return [eta, *constants, *([self._taken] if self.recipe.optimizer.name == "adam" else [])]
+        return [eta, *constants, *([self._taken] if self._rule == "adam" else [])]
 
     def take(self, data: Sequence[Array], index: Array, eta: float, threads: int, until: float = math.inf) -> int:
         recipe, (X, Y) = self.recipe, data
@@ -112,16 +113,17 @@ class CompiledSteps:
                 Y,
                 index,
                 recipe.batch_size,
-                recipe.optimizer.name,
+                self._rule,
                 coefficients,
                 penalty,
                 recipe.model.input_scale,
                 threads,
+                self._cost,
             )
 
         coefficients = self._coefficients(eta)
-        penalty = recipe.l2 + (recipe.weight_decay if recipe.optimizer.name == "sgd" else 0.0)
-        self._cost += self._run_beside(run) if self._has_long_steps else run()
+        penalty = Penalty(recipe.l2, recipe.l1, eta * recipe.weight_decay)
+        self._cost = self._run_beside(run) if self._has_long_steps else run()
         self._taken += -(-len(index) // recipe.batch_size)
         return len(index)
 

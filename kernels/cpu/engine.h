@@ -71,8 +71,8 @@ struct Job {
     int64_t n, batch_size;
     Rule rule;
     double eta, mu, beta1, beta2, epsilon, steps_done;
-    double l2, input_scale;
-    double total;                         // out: the sum of the costs
+    double l2, l1, decay, input_scale;
+    double total;                         // in and out: the sum of the costs so far
 };
 
 // The code for one instruction set.

@@ -9,4 +9,5 @@
 #include "layers.h"
 #include "rules.h"
 #include "denormals.h"
+#include "share.h"
 #include "train.h"

@@ -224,7 +224,7 @@ class EngineOf : public Engine {
         job.Y = Y.data();
         job.order = static_cast<const int64_t *>(order.data());
         job.n = order.length(0);
-        if (job.n == 0) return 0.0;
+        if (job.n == 0) return job.total;
         for (int64_t i = 0; i < job.n; i++)
             if (job.order[i] < 0 || job.order[i] >= examples)
                 throw Error{PyExc_IndexError, "order[" + std::to_string(i) + "] is " + std::to_string(job.order[i]) +
@@ -289,13 +289,26 @@ std::unique_ptr<Engine> make_engine(PyObject *sizes_, PyObject *activations_, co
     return std::make_unique<EngineOf<double>>(*set, sizes, activations, cost);
 }
 
-// The rule's coefficients: sgd (eta,), momentum and nesterov (eta, mu), adam (eta, beta1, beta2, epsilon, steps done).
-void set_coefficients(Job &job, PyObject *coefficients) {
+std::vector<double> numbers(PyObject *sequence, const char *name) {
     std::vector<double> given;
-    for_items(coefficients, "coefficients", [&](PyObject *item) {
+    for_items(sequence, name, [&](PyObject *item) {
         given.push_back(PyFloat_AsDouble(item));
         if (PyErr_Occurred()) throw PythonError{};
     });
+    return given;
+}
+
+void set_penalty(Job &job, PyObject *penalty) {
+    const std::vector<double> given = numbers(penalty, "penalty");
+    if (given.size() != 3) value_error("penalty must be (l2, l1, decay), got " + std::to_string(given.size()) + " numbers");
+    job.l2 = given[0];
+    job.l1 = given[1];
+    job.decay = given[2];
+}
+
+// The rule's coefficients: sgd (eta,), momentum and nesterov (eta, mu), adam (eta, beta1, beta2, epsilon, steps done).
+void set_coefficients(Job &job, PyObject *coefficients) {
+    const std::vector<double> given = numbers(coefficients, "coefficients");
     const size_t needed = job.rule == SGD ? 1 : job.rule == ADAM ? 5 : 2;
     if (given.size() != needed)
         value_error(std::string("rule ") + RULES[job.rule] + " takes " + std::to_string(needed) + " coefficients, got " +
@@ -385,25 +398,25 @@ class WithoutGIL {
 
 PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
     return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
-        static const char *names[] = {"X", "Y", "order", "batch_size", "rule", "coefficients", "l2", "input_scale",
-                                      "threads", nullptr};
-        PyObject *X, *Y, *order, *coefficients;
+        static const char *names[] = {"X", "Y", "order", "batch_size", "rule", "coefficients", "penalty", "input_scale",
+                                      "threads", "cost", nullptr};
+        PyObject *X, *Y, *order, *coefficients, *penalty = nullptr;
         long long batch_size;
         const char *rule;
-        double l2 = 0.0, input_scale = 1.0;
         int threads = 1;
-        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|ddi:steps", const_cast<char **>(names), &X, &Y, &order,
-                                         &batch_size, &rule, &coefficients, &l2, &input_scale, &threads))
+        Job job{};
+        job.input_scale = 1.0;
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|Odid:steps", const_cast<char **>(names), &X, &Y, &order,
+                                         &batch_size, &rule, &coefficients, &penalty, &job.input_scale, &threads,
+                                         &job.total))
             throw PythonError{};
         const Turn turn(self);
         if (batch_size < 1) value_error("batch_size must be at least 1");
         if (threads < 1 || threads > MOST_THREADS) value_error("threads must be 1 to " + std::to_string(MOST_THREADS));
-        Job job{};
         job.batch_size = batch_size;
         job.rule = Rule(index_of(rule, RULES, "rule"));
         set_coefficients(job, coefficients);
-        job.l2 = l2;
-        job.input_scale = input_scale;
+        if (penalty) set_penalty(job, penalty);
         const Array inputs(X, "X", false), targets(Y, "Y", false), rows(order, "order", false);
         rows.expect_type('q', "int64");
         rows.expect_shape({-1});
@@ -435,8 +448,9 @@ PyMethodDef engine_methods[] = {
      "load(parameters, states): copy flat arrays of all weights and then all biases into the engine."},
     {"store", engine_store, METH_VARARGS, "store(parameters, states): copy them from the engine into flat arrays."},
     {"steps", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(engine_steps)), METH_VARARGS | METH_KEYWORDS,
-     "steps(X, Y, order, batch_size, rule, coefficients, l2=0.0, input_scale=1.0, threads=1): train on the rows in\n"
-     "`order`, mini-batch by mini-batch; return the sum of their costs, each as its mini-batch met it."},
+     "steps(X, Y, order, batch_size, rule, coefficients, penalty=(0.0, 0.0, 0.0), input_scale=1.0, threads=1,\n"
+     "cost=0.0): train on the rows in `order`, mini-batch by mini-batch; return `cost` and the sum of their costs, each\n"
+     "as its mini-batch met it. The penalty is (l2, l1, decay)."},
     {nullptr, nullptr, 0, nullptr},
 };
 

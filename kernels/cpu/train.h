@@ -64,10 +64,9 @@ template <class Real>
 class Trainer {
    public:
     Trainer(Network<Real> &network, Job &job, Team &team, int thread)
-        : net(network), job(job), team(team), thread(thread) {}
+        : net(network), job(job), team(team), thread(thread), share(team, thread) {}
 
     void run() {
-        if (thread == 0) team.taken[0] = team.taken[1] = 0;
         choose_sparse();
         gather(0, net.batch[0]);
         barrier();
@@ -92,11 +91,11 @@ class Trainer {
     Job &job;
     Team &team;
     const int thread;
+    Shared share;
     int64_t m = 0;            // examples in this mini-batch
     Batch<Real> batch{};
     bool sparse = false;      // whether layer 1 skips zeros
     bool complete = false;    // whether all threads' work so far is done
-    int works = 0;            // how many times work was shared by who comes first
     bool own_rows = false;    // whether this thread itself has computed all there is of its examples
     Step<Real> step{};
     Ahead<Real> ahead;
@@ -120,6 +119,11 @@ class Trainer {
     void set_step(double t) {
         step.rule = job.rule;
         step.error_scale = Real((job.rule == SGD ? -job.eta : 1.0) / double(m));
+        step.l2 = Real(job.l2);
+        step.l1 = Real(job.l1);
+        step.decay = Real(job.decay);
+        step.share = Real(job.eta * job.l2 + job.decay);
+        step.amount = Real(job.eta * job.l1);
         step.eta = Real(job.eta);
         step.mu = Real(job.mu);
         step.new1 = Real(1 - job.beta1);
@@ -237,26 +241,6 @@ class Trainer {
         }
     }
 
-    // Call f(begin, end) for parts of `count` pieces of work until all are taken, in parts that get smaller: a thread that
-    // the system keeps from its work would else be waited for, with all that was to be its share. Between two such works
-    // lies a barrier.
-    template <class F>
-    void share(int64_t count, F f) {
-        if (team.size == 1) {
-            f(0, count);
-            return;
-        }
-        int64_t *taken = &team.taken[works++ % 2], end;
-        if (thread == 0) __atomic_store_n(&team.taken[works % 2], 0, __ATOMIC_RELAXED);  // of the next: nobody is there
-        int64_t begin = __atomic_load_n(taken, __ATOMIC_RELAXED);
-        while (begin < count) {
-            end = begin + max(1, (count - begin) / (2 * team.size));
-            if (!__atomic_compare_exchange_n(taken, &begin, end, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) continue;
-            f(begin, end);
-            begin = __atomic_load_n(taken, __ATOMIC_RELAXED);
-        }
-    }
-
     // Call f(p0, p1, i0, i1) for this thread's parts of (panels, m): whole examples if `rows`.
     template <class F>
     void share_panels(int64_t panels, bool rows, F f) {
@@ -337,12 +321,15 @@ class Trainer {
         const bool descent = step.rule == SGD;
         Real *to = descent ? w : net.scratch + thread * net.scratch_stride;
         if (!descent) clear(to, rows * N);
-        if (descent && job.l2 != 0) decay(rows * N, w, Real(job.eta * job.l2));
+        if (descent && (step.share != 0 || step.amount != 0)) shrink(step.share, step.amount, rows * N, w);
         Real *w_t = layer.w_t ? layer.w_t + q * layer.panel_stride_t + p * N * N : nullptr;
         if (skip_zeros) add_sparse(a, delta, width, q, rows, to);
         add_dense(a, delta, width, skip_zeros ? rows / GROUP * GROUP : 0, rows, to, w_t);
-        if (!descent)
-            update<Real>(step, Real(job.l2), rows * N, w, to, state(layer.state_w[0], at), state(layer.state_w[1], at));
+        if (!descent) {
+            if (step.l1 != 0) add_l1<Real>(step.l1, rows * N, w, to);
+            update<Real>(step, step.l2, step.decay, rows * N, w, to, state(layer.state_w[0], at),
+                         state(layer.state_w[1], at));
+        }
         if (w_t) transpose(w, rows, min(N, layer.n_out - p * N), w_t);
         if (q == 0) update_biases(layer, delta, p);
     }
@@ -410,7 +397,7 @@ class Trainer {
         if (step.rule == SGD)
             for (int j = 0; j < N; j++) b[j] += g[j];
         else
-            update<Real>(step, Real(0), N, b, g, state(layer.state_b[0], p * N), state(layer.state_b[1], p * N));
+            update<Real>(step, Real(0), Real(0), N, b, g, state(layer.state_b[0], p * N), state(layer.state_b[1], p * N));
     }
 
     void add_costs() {

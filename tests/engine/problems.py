@@ -8,7 +8,8 @@ import numpy as np
 from engine import reference
 
 from gpunet import optimizers
-from gpunet.backends.compiled import RULES, CompiledEngine, instruction_sets, why_not_compiled
+from gpunet.backends.compiled import NO_PENALTY, RULES, CompiledEngine, instruction_sets, why_not_compiled
+from gpunet.optimizers import Penalty
 
 INSTRUCTION_SETS = () if why_not_compiled() else instruction_sets()
 COEFFICIENTS = {
@@ -17,7 +18,7 @@ COEFFICIENTS = {
     "nesterov": (0.1, 0.9),
     "adam": (0.01, 0.9, 0.999, 1e-8, 0),
 }
-assert tuple(COEFFICIENTS) == RULES
+assert set(COEFFICIENTS) == set(RULES.values())
 
 
 @dataclass
@@ -30,7 +31,7 @@ class Problem:
     rule: str = "sgd"
     batch_size: int = 10
     examples: int = 64
-    l2: float = 0.0
+    penalty: Penalty = NO_PENALTY
     zeros: float = 0.0
     uint8: bool = False
     coefficients: tuple[float, ...] = ()
@@ -52,7 +53,7 @@ class Problem:
     def expected(self):
         flat, X, Y, order = self.arrays
         return reference.train(self.sizes, self.activations, self.cost, flat, X, Y, order, self.batch_size, self.rule,
-                               self.coefficients, self.l2, 1 / 256)  # fmt: skip
+                               self.coefficients, self.penalty, 1 / 256)  # fmt: skip
 
     def engine(self, dtype="float64", instruction_set=None):
         return CompiledEngine(self.sizes, self.activations, self.cost, dtype, instruction_set)
@@ -71,7 +72,9 @@ class Problem:
         chunk = -(-len(order) // self.batch_size // calls) * self.batch_size
         for start in range(0, len(order), chunk):
             rows = order[start : start + chunk]
-            total += engine.steps(X, Y, rows, self.batch_size, self.rule, coefficients, self.l2, 1 / 256, threads)
+            total = engine.steps(
+                X, Y, rows, self.batch_size, self.rule, coefficients, self.penalty, 1 / 256, threads, total
+            )
             if self.rule == "adam":
                 coefficients[-1] += -(-len(rows) // self.batch_size)
         engine.store(parameters, states)

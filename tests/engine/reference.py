@@ -82,7 +82,7 @@ def split(flat, sizes):
     return weights, biases
 
 
-def train(sizes, activations, cost, flat, X, Y, order, batch_size, rule, coefficients, l2, input_scale):
+def train(sizes, activations, cost, flat, X, Y, order, batch_size, rule, coefficients, penalty, input_scale):
     """Return the parameters after the steps, flat, the states of the rule, and the sum of the costs."""
     w, b = split(flat, sizes)
     X, Y = X.astype(np.float64) * input_scale, Y.astype(np.float64)
@@ -100,7 +100,8 @@ def train(sizes, activations, cost, flat, X, Y, order, batch_size, rule, coeffic
             if l:
                 delta = pull_back(activations[l - 1], delta @ w[l], a[l])
         for l in layers:
-            w[l] = rule.move(("w", l), w[l], nabla[l][0] + l2 * w[l], t)
+            g = nabla[l][0] + penalty.l2 * w[l] + penalty.l1 * np.sign(w[l])
+            w[l] = rule.move(("w", l), w[l] - penalty.decay * w[l], g, t)
             b[l] = rule.move(("b", l), b[l], nabla[l][1], t)
     states = [
         flatten([s["w", l] for l in layers], [s["b", l] for l in layers]) for s in (rule.first, rule.second) if s

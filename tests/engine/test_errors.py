@@ -158,13 +158,27 @@ def test_nothing_is_trained_before_load(problem):
         ({"coefficients": lambda c: (0.1, 0.2)}, "takes 1 coefficients, got 2"),
         ({"coefficients": lambda c: ("a",)}, "real number"),
         ({"coefficients": lambda c: 0.1}, "sequence"),
+        ({"penalty": lambda p: 0.1}, "penalty must be a sequence"),
+        ({"penalty": lambda p: (0.1, 0.2)}, r"penalty must be \(l2, l1, decay\), got 2"),
+        ({"penalty": lambda p: (0.1, 0.2, "a")}, "real number"),
+        ({"cost": lambda c: "a"}, "real number"),
         ({"threads": lambda n: 0}, "threads must be 1 to"),
         ({"threads": lambda n: 10**6}, "threads must be 1 to"),
     ],
 )
 def test_steps_that_do_not_fit(problem, engine, change, message):
     flat, X, Y, order = problem.arrays
-    given = {"X": X, "Y": Y, "order": order, "batch_size": 10, "rule": "sgd", "coefficients": (0.1,), "threads": 1}
+    given = {
+        "X": X,
+        "Y": Y,
+        "order": order,
+        "batch_size": 10,
+        "rule": "sgd",
+        "coefficients": (0.1,),
+        "penalty": (0.1, 0.0, 0.0),
+        "threads": 1,
+        "cost": 0.0,
+    }
     for name, make in change.items():
         given[name] = make(given[name])
     with pytest.raises(InputError, match=message):
@@ -177,6 +191,7 @@ def test_steps_that_do_not_fit(problem, engine, change, message):
 def test_no_rows_cost_nothing(problem, engine):
     _, X, Y, order = problem.arrays
     assert engine.steps(X, Y, order[:0], 10, "sgd", (0.1,)) == 0.0
+    assert engine.steps(X, Y, order[:0], 10, "sgd", (0.1,), cost=1.5) == 1.5
 
 
 def test_a_batch_size_beyond_the_rows(problem):
@@ -200,6 +215,7 @@ def test_what_is_not_supported_is_named():
         assert (why_unsupported([f], QUADRATIC, sgd) is None) == (f.name in compiled.KNOWN_ACTIVATIONS)
     for cost in costs.BUILT_IN.values():
         assert (why_unsupported([SIGMOID], cost, sgd) is None) == (cost.name in compiled.KNOWN_COSTS)
+    assert why_unsupported([SIGMOID], QUADRATIC, optimizers.get("adamw")) is None
     assert "'rmsprop'" in why_unsupported([SIGMOID], QUADRATIC, optimizers.get("rmsprop"))
 
 

@@ -4,15 +4,24 @@ import sys
 
 import numpy as np
 import pytest
-from engine.problems import INSTRUCTION_SETS, Problem
+from engine.problems import COEFFICIENTS, INSTRUCTION_SETS, NO_PENALTY, Problem
 
 import gpunet
 from gpunet import optimizers
 from gpunet.backends.compiled import CompiledEngine
+from gpunet.optimizers import Penalty
+from gpunet.training.compiled import CompiledSteps
 from gpunet.training.sgd import MiniBatchSGD
 from gpunet.training.steps import Recipe
 
 WIDTHS = [1, 7, 17, 33]
+PENALTIES = [
+    NO_PENALTY,
+    Penalty(l2=0.01),
+    Penalty(l1=0.005),
+    Penalty(decay=0.002),
+    Penalty(l2=0.01, l1=0.005, decay=0.002),
+]
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
@@ -60,20 +69,25 @@ def test_activations_and_costs(dtype, cost, output, hidden, n_out):
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam"])
-@pytest.mark.parametrize("l2", [0.0, 0.01])
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
 @pytest.mark.parametrize("zeros", [0.0, 0.9])
-def test_rules(instruction_set, dtype, rule, l2, zeros):
-    problem = Problem([70, 20, 20, 4], ["tanh", "sigmoid", "sigmoid"], rule=rule, l2=l2, zeros=zeros)
+def test_rules(instruction_set, dtype, rule, penalty, zeros):
+    problem = Problem([70, 20, 20, 4], ["tanh", "sigmoid", "sigmoid"], rule=rule, penalty=penalty, zeros=zeros)
     problem.check(dtype, instruction_set, threads=2)
+    one, two = (problem.train(dtype, instruction_set, threads)[0].tobytes() for threads in (1, 2))
+    assert one == two
 
 
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam"])
-def test_many_calls_train_as_one(rule):
-    problem = Problem([30, 20, 4], ["tanh", "sigmoid"], rule=rule)
+@pytest.mark.parametrize("penalty", [NO_PENALTY, PENALTIES[-1]], ids=str)
+def test_many_calls_train_as_one(rule, penalty):
+    problem = Problem([30, 20, 4], ["tanh", "sigmoid"], rule=rule, penalty=penalty, batch_size=7)
     for calls in (2, 3, 7):
         one, many = problem.train(calls=1), problem.train(calls=calls)
         assert one[0].tobytes() == many[0].tobytes()
-        assert one[2] == pytest.approx(many[2], rel=1e-14)
+        for state, wanted in zip(many[1], one[1], strict=True):
+            assert state.tobytes() == wanted.tobytes()
+        assert one[2] == many[2]
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
@@ -97,7 +111,7 @@ def test_skipping_zeros_changes_no_bit(instruction_set):
     engine, results = problem.engine("float32", instruction_set), []
     for inputs in (X, dense):
         engine.load(flat.astype(np.float32))
-        engine.steps(inputs, Y, order, 8, "sgd", (0.5,), 0.0, 1 / 256)
+        engine.steps(inputs, Y, order, 8, "sgd", (0.5,), NO_PENALTY, 1 / 256)
         result = np.empty(flat.size, np.float32)
         engine.store(result)
         results.append(result)
@@ -125,7 +139,7 @@ def test_an_epoch_of_gpunets_own_loop(cost, dtype, uint8):
     engine = CompiledEngine(net.sizes, [f.name for f in net.activations], net.cost.name, dtype)
     engine.load(flat)
     order = np.random.default_rng(5).permutation(500)
-    total = engine.steps(X, Y, order, 16, "sgd", (0.5,), 0.0, 1 / 256)
+    total = engine.steps(X, Y, order, 16, "sgd", (0.5,), NO_PENALTY, 1 / 256)
     engine.store(flat)
     recipe = Recipe(net._model, 16, optimizers.get("sgd"))
     mean = MiniBatchSGD(recipe, X, Y, np.random.default_rng(5)).run_epoch(0.5)
@@ -133,6 +147,46 @@ def test_an_epoch_of_gpunets_own_loop(cost, dtype, uint8):
     tolerance = {"float64": 1e-10, "float32": 1e-4}[dtype]
     np.testing.assert_allclose(flat, expected, rtol=tolerance, atol=tolerance)
     assert total / 500 == pytest.approx(mean, rel=tolerance)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
+@pytest.mark.parametrize("penalty", [{"weight_decay": 0.3}, {"l1": 0.01, "l2": 0.02, "weight_decay": 0.3}], ids=str)
+def test_penalties_as_by_the_verbs(optimizer, penalty):
+    """An epoch with weight decay and L1 in float64: both engines' weights and biases."""
+    rng = np.random.default_rng(3)
+    X, Y = rng.random((500, 60)), np.eye(5)[rng.integers(0, 5, 500)]
+    found = {}
+    for engine in ("compiled", "verbs", "neither"):
+        net = gpunet.Network([60, 30, 5], dtype="float64", device="cpu", seed=2)
+        if engine != "neither":
+            recipe = Recipe(net._model, 16, optimizers.get(optimizer), **penalty)
+            MiniBatchSGD(recipe, X, Y, np.random.default_rng(5), engine=engine).run_epoch(0.05)
+        found[engine] = np.concatenate([x.ravel() for x in (*net.weights, *net.biases)])
+    np.testing.assert_allclose(found["compiled"], found["verbs"], rtol=1e-10, atol=1e-10)
+    assert np.abs(found["compiled"] - found["neither"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam"])
+def test_penalties_are_of_the_weights_alone(rule):
+    """Where nothing else pulls, with eta = 0, the weights decay and the biases stay."""
+    coefficients = (0.0, *COEFFICIENTS[rule][1:])
+    problem = Problem(
+        [30, 20, 4],
+        ["tanh", "sigmoid"],
+        rule=rule,
+        penalty=Penalty(decay=0.25),
+        examples=5,
+        coefficients=coefficients,
+    )
+    flat, X, Y, _ = problem.arrays
+    engine, states = problem.engine(), [np.zeros_like(flat) for _ in range(optimizers.get(rule).states)]
+    engine.load(flat, states)
+    engine.steps(X, Y, np.arange(5), 5, rule, coefficients, problem.penalty)
+    after = np.empty_like(flat)
+    engine.store(after, states)
+    weights = 30 * 20 + 20 * 4
+    np.testing.assert_array_equal(after[:weights], 0.75 * flat[:weights])
+    np.testing.assert_array_equal(after[weights:], flat[weights:])
 
 
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
@@ -153,7 +207,7 @@ def test_what_is_not_finite_shows(instruction_set, bad, place, output):
     engine = problem.engine(instruction_set=instruction_set)
     engine.load(flat)
     with np.errstate(all="ignore"):
-        total = engine.steps(X, Y, order, 10, "sgd", (0.01,), 0.0, 1.0)
+        total = engine.steps(X, Y, order, 10, "sgd", (0.01,), NO_PENALTY, 1.0)
     engine.store(flat)
     assert not (np.isfinite(total) and np.isfinite(flat).all())
 
@@ -211,3 +265,23 @@ def test_narrow_layers_are_not_padded_to_square_tiles(instruction_set):
     before = resident()
     engine.load(parameters)
     assert resident() - before < 30 * n * parameters.itemsize
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_the_cost_of_an_epoch_has_the_same_bits_however_it_is_cut(optimizer):
+    rng = np.random.default_rng(3)
+    X, Y = rng.random((500, 20)), np.eye(3)[rng.integers(0, 3, 500)]
+    costs = []
+    for steps in (1, 3, 1000):
+        net = gpunet.Network([20, 8, 3], dtype="float64", device="cpu", seed=2)
+        training = CompiledSteps(Recipe(net._model, 7, optimizers.get(optimizer), weight_decay=0.1))
+        order, of_epochs = np.random.default_rng(5), []
+        for _ in range(2):
+            index = order.permutation(500)
+            with training.epoch(order):
+                for start in range(0, 500, 7 * steps):
+                    training.take((X, Y), index[start : start + 7 * steps], 0.05, threads=1)
+            of_epochs.append(training.cost())
+        costs.append(of_epochs)
+    assert costs[0] == costs[1] == costs[2]
+    assert 0 < costs[0][1] < costs[0][0]

@@ -112,7 +112,7 @@ def test_data_may_lie_anywhere_in_memory(blobs, engine):
 
 
 @needs_engine
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "nesterov", "adam", "adamw"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_both_engines_train_the_same_network(blobs, optimizer, dtype):
     nets = [network(dtype=dtype) for _ in range(2)]
