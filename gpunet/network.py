@@ -794,7 +794,7 @@ class Network:
         facts = {
             "sizes": self.sizes,
             "activations": [activation_functions.to_json(f) for f in self.activations],
-            "cost": self.cost.name,
+            "cost": costs.to_json(self.cost),
             "dtype": self.dtype,
             "input_scale": self.input_scale,
             "validation_split": split,
