@@ -780,7 +780,7 @@ class Network:
         validation_split: float = 0.0,
     ) -> History:
         """Train; where not one epoch is kept, task and history stay as they were."""
-        split = checks.float_from_zero(validation_split, "validation_split")
+        split = checks.share(validation_split, "validation_split")
         is_lbfgs = isinstance(options.optimizer, LBFGS)
         options = options.for_network(1.0 if is_lbfgs else self.default_eta(options.optimizer))
         options.dropout_by_layer(self.num_layers)  # an error is better known before the data are split
