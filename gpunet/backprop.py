@@ -90,9 +90,12 @@ def backpropagate(
         ops.weigh(cost, a[L], work.y, weights, delta[L], total)
     for l in range(L - 1, 0, -1):
         this, following = layers[l - 1], layers[l]
-        ops.layer_backward(following.weights, delta[l + 1], this.activation, z[l], a[l], out=delta[l])  # BP2
-        if mask[l] is not None:
+        if mask[l] is None:
+            ops.layer_backward(following.weights, delta[l + 1], this.activation, z[l], a[l], out=delta[l])  # BP2
+        else:  # the mask stands between f and the next layer: softmax's f' mixes what it drops with the rest
+            ops.matmul(following.weights.T, delta[l + 1], out=delta[l])
             ops.hadamard(delta[l], mask[l], out=delta[l])
+            ops.hadamard_prime(delta[l], this.activation, z[l], a[l], out=delta[l])
 
 
 def gradient(

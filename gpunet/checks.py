@@ -55,6 +55,14 @@ def float_from_zero(value: Any, what: str) -> float:
         raise InputError(f"{what} must be a finite number of at least 0, got {value!r:.60}.") from None
 
 
+def share(value: Any, what: str) -> float:
+    """Return `value` as a float of at least 0 and below 1."""
+    number = float_from_zero(value, what)
+    if number >= 1:
+        raise InputError(f"{what} must be at least 0 and below 1, got {value!r:.60}.")
+    return number
+
+
 def between_0_and_1(value: Any, what: str) -> float:
     """Return `value` as a float above 0 and below 1."""
     number = positive_float(value, what)

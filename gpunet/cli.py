@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gpunet import blas_check, cli_data, cli_tables, cli_train, parity_report, plots, predictions, reports, runs
+from gpunet import blas_check, cli_data, cli_train, parity_report, plots, predictions, reports, runs
 from gpunet.benchmarks import cli as bench_cli
 from gpunet.config import config as found_here
 from gpunet.config import show_facts
@@ -26,6 +26,7 @@ from gpunet.errors import DeviceError, GpunetError, InputError
 from gpunet.interop import cli as interop_cli
 from gpunet.network import Network
 from gpunet.parity import compare
+from gpunet.preprocessing import Preprocessing
 from gpunet.presets import PRESETS
 from gpunet.runs import UsageError
 from gpunet.training.metrics import to_classes
@@ -151,7 +152,7 @@ def evaluate(
     given = cli_data.for_model(network, data, target, with_labels=True)
     if given.y is None:
         raise InputError(f"{data} has no labels to compare with; name their column with --target, or use predict.")
-    found = cli_data.measured(network, cli_tables.preprocessing_of(network), given.X, given.y)
+    found = cli_data.measured(network, Preprocessing.of_model(network.metadata, network.sizes), given.X, given.y)
     n = len(given.X)
     if network.task == "classification":
         correct = round(found["accuracy"] * n)
@@ -193,7 +194,7 @@ def predict(
     kept = [name.strip() for name in keep.split(",") if name.strip()]
     given = cli_data.for_model(network, data, target, with_labels=False, keep=kept)
     outputs = network.outputs(given.X)
-    prepared = cli_tables.preprocessing_of(network)
+    prepared = Preprocessing.of_model(network.metadata, network.sizes)
     if given.table is not None and prepared is not None and not as_json:
         table = predictions.table(network, prepared, outputs, given.table, kept, probabilities)
         predictions.write(table, output)

@@ -90,7 +90,7 @@ def for_model(
     network: Network, data: Path | None, target: str | None, *, with_labels: bool, keep: Sequence[str] = ()
 ) -> ForModel:
     """Return the data's test part, or all where it has none, as the model takes it."""
-    prepared = cli_tables.preprocessing_of(network)
+    prepared = Preprocessing.of_model(network.metadata, network.sizes)
     if prepared is not None and is_table(data):
         assert data is not None
         return cli_tables.for_model(network, prepared, data, target, with_labels=with_labels, keep=keep)

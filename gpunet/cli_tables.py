@@ -14,7 +14,7 @@ from gpunet.cli_examples import ForModel, TrainingData, split
 from gpunet.datasets import Table
 from gpunet.datasets.columns import find_target, some
 from gpunet.encodings import Classes, Numbers, as_labels
-from gpunet.errors import FileFormatError, InputError
+from gpunet.errors import InputError
 from gpunet.network import Network
 from gpunet.preprocessing import Preprocessing
 from gpunet.runs import Run
@@ -102,21 +102,6 @@ def _about(table: Table, prepared: Preprocessing, why: str) -> str:
     if counting:
         note += f"; {some(counting)} counts the rows: --drop it if that means nothing"
     return f"target {target.name!r}: {predicted}{other}\ninputs: {', '.join(parts)}{note}"
-
-
-def preprocessing_of(network: Network) -> Preprocessing | None:
-    """Return the preprocessing in a model's metadata, if it has one that fits it."""
-    values = network.metadata.get("preprocessing")
-    if values is None:
-        return None
-    prepared = Preprocessing.from_json(values, "the model's preprocessing")
-    n_out = prepared.n_out if prepared.target is not None else network.sizes[-1]
-    if (prepared.n_in, n_out) != (network.sizes[0], network.sizes[-1]):
-        raise FileFormatError(
-            f"the model's preprocessing is damaged: it is for {prepared.n_in} inputs and {n_out} outputs, the "
-            f"network has {network.sizes[0]} and {network.sizes[-1]}."
-        )
-    return prepared
 
 
 def for_model(

@@ -780,7 +780,7 @@ class Network:
         validation_split: float = 0.0,
     ) -> History:
         """Train; where not one epoch is kept, task and history stay as they were."""
-        split = checks.float_from_zero(validation_split, "validation_split")
+        split = checks.share(validation_split, "validation_split")
         is_lbfgs = isinstance(options.optimizer, LBFGS)
         options = options.for_network(1.0 if is_lbfgs else self.default_eta(options.optimizer))
         options.dropout_by_layer(self.num_layers)  # an error is better known before the data are split
@@ -794,7 +794,7 @@ class Network:
         facts = {
             "sizes": self.sizes,
             "activations": [activation_functions.to_json(f) for f in self.activations],
-            "cost": self.cost.name,
+            "cost": costs.to_json(self.cost),
             "dtype": self.dtype,
             "input_scale": self.input_scale,
             "validation_split": split,

@@ -106,7 +106,7 @@ class Momentum(Optimizer):
     states = 1
 
     def __init__(self, mu: float = 0.9, *, nesterov: bool = False) -> None:
-        self.mu = _share(mu, "mu")
+        self.mu = checks.share(mu, "mu")
         self.nesterov = bool(nesterov)
         self.name = "nesterov" if self.nesterov else "momentum"
         self.cuda = "v0 = c[1] * v0 - c[0] * g; w += " + ("c[1] * v0 - c[0] * g;" if self.nesterov else "v0;")
@@ -152,7 +152,7 @@ class Adam(Optimizer):
     cuda = "v0 += c[1] * (g - v0); v1 = c[2] * v1 + c[3] * g * g; w -= c[0] * v0 / (sqrt(v1) * c[4] + c[5]);"
 
     def __init__(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
-        self.beta1, self.beta2 = _share(beta1, "beta1"), _share(beta2, "beta2")
+        self.beta1, self.beta2 = checks.share(beta1, "beta1"), checks.share(beta2, "beta2")
         self.epsilon = checks.positive_float(epsilon, "epsilon")
 
     def settings(self) -> dict[str, float | bool]:
@@ -212,7 +212,7 @@ class RMSProp(Optimizer):
     cuda = "v0 = c[1] * v0 + c[2] * g * g; w -= c[0] * g / (sqrt(v0) + c[3]);"
 
     def __init__(self, rho: float = 0.99, epsilon: float = 1e-8) -> None:
-        self.rho, self.epsilon = _share(rho, "rho"), checks.positive_float(epsilon, "epsilon")
+        self.rho, self.epsilon = checks.share(rho, "rho"), checks.positive_float(epsilon, "epsilon")
 
     def settings(self) -> dict[str, float | bool]:
         return {"rho": self.rho, "epsilon": self.epsilon}
@@ -272,14 +272,6 @@ def _step_by_root(w: Array, g: Array, v: Array, eta: Any, epsilon: Any, scratch:
     xp.divide(g, scratch, out=scratch)
     xp.multiply(scratch, eta, out=scratch)
     xp.subtract(w, scratch, out=w)
-
-
-def _share(value: Any, what: str) -> float:
-    """Return `value` as a float in [0, 1)."""
-    share = checks.float_from_zero(value, what)
-    if share >= 1:
-        raise InputError(f"{what} must be at least 0 and below 1, got {value!r}.")
-    return share
 
 
 class LBFGS:

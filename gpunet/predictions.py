@@ -21,6 +21,9 @@ from gpunet.preprocessing import Preprocessing
 
 Columns = Mapping[str, npt.NDArray[Any]]
 
+#: Of numbers that were computed, digits beyond the tenth are noise; those of the table are the user's.
+_PREDICTION, _DIGITS = "prediction", 10
+
 
 def check_output(path: Path, read: Iterable[Path]) -> None:
     """Refuse a file that could not be written, or is one of those that are read, before the work.
@@ -51,7 +54,7 @@ def table(
 ) -> Columns:
     """Return the kept columns, ``prediction``, and ``probability_...`` of each class if they are asked for."""
     columns: dict[str, npt.NDArray[Any]] = {name: given[name] for name in keep}
-    added = {"prediction": prepared.predictions(outputs)}
+    added = {_PREDICTION: prepared.predictions(outputs)}
     if probabilities:
         if not isinstance(prepared.target, Classes):
             raise InputError("--probabilities is for classes, but this model predicts numbers; leave it out.")
@@ -85,11 +88,12 @@ def write(columns: Columns, output: Path | None) -> None:
 def _write_csv(columns: Columns, file: Any) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*map(_cells, columns.values()), strict=True))
+    digits = (_DIGITS if name == _PREDICTION else None for name in columns)
+    writer.writerows(zip(*map(_cells, columns.values(), digits), strict=True))
 
 
-def _cells(values: npt.NDArray[Any]) -> list[str]:
-    """Return numbers in as many digits as they have, whole ones without a point; of float64 ten digits."""
+def _cells(values: npt.NDArray[Any], digits: int | None) -> list[str]:
+    """Return numbers in as many digits as they have, or in so many; whole ones without a point."""
     if values.dtype == object:
         return ["" if value is None else value for value in values.tolist()]
     whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2**53)
@@ -99,8 +103,8 @@ def _cells(values: npt.NDArray[Any]) -> list[str]:
         else str(int(value))
         if is_whole
         else str(value)
-        if values.dtype == np.float32
-        else f"{value:.10g}"
+        if digits is None
+        else f"{value:.{digits}g}"
         for value, is_whole in zip(values, whole, strict=True)
     ]
 

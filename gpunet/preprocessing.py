@@ -15,7 +15,7 @@ A network whose ``metadata["preprocessing"]`` is ``prepared.to_json()`` is one t
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -228,6 +228,27 @@ class Preprocessing:
         except (KeyError, TypeError, ValueError) as error:
             raise FileFormatError(f"{what} is damaged: no valid {str(error) or 'columns'}.") from error
         return cls(tuple(columns), target, how, has_header)
+
+    @classmethod
+    def of_model(cls, metadata: Mapping[str, Any], sizes: Sequence[int]) -> Preprocessing | None:
+        """Return the preprocessing in the metadata of a network of those sizes, if it has one.
+
+        Raises
+        ------
+        FileFormatError
+            If it is damaged, or for another network.
+        """
+        values = metadata.get("preprocessing")
+        if values is None:
+            return None
+        prepared = cls.from_json(values, "the model's preprocessing")
+        n_out = sizes[-1] if prepared.target is None else prepared.n_out
+        if (prepared.n_in, n_out) != (sizes[0], sizes[-1]):
+            raise FileFormatError(
+                f"the model's preprocessing is damaged: it is for {prepared.n_in} inputs and {n_out} outputs, the "
+                f"network has {sizes[0]} and {sizes[-1]}."
+            )
+        return prepared
 
     def names_in(self, table: Table) -> list[str]:
         """Return the names that this one's columns have in the table."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from gpunet.datasets.columns import Table
 from gpunet.datasets.dataset import Dataset
+from gpunet.datasets.open_parquet import is_index, opened
 from gpunet.datasets.stream import open_regular
 from gpunet.datasets.table import dataset_of
 from gpunet.errors import FileFormatError, InputError
@@ -19,8 +19,6 @@ from gpunet.errors import FileFormatError, InputError
 # A file may say "a million times the same" in a few bytes. These values come in before a ratio counts.
 _FREE_BYTES = 1 << 30
 _USUAL_RATIO = 100
-#: How pandas names the index of its rows.
-_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def read(path: Path, target: str | int | None = None, max_bytes: int | None = None) -> Dataset:
@@ -30,36 +28,21 @@ def read(path: Path, target: str | int | None = None, max_bytes: int | None = No
 
 def read_columns(path: Path, as_text: Collection[str] = (), max_bytes: int | None = None) -> Table:
     """Return all columns of the Parquet file `path`; see `gpunet.datasets.read_table`."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise FileFormatError(
-            f"{path}: Parquet files are read by pyarrow, which can not be imported ({error}). Install it with "
-            "pip install 'gpunet[parquet]', or save the table as CSV."
-        ) from error
-    with open_regular(path) as file:
-        try:
-            reader = pyarrow.parquet.ParquetFile(file)
-            names = [field.name for field in reader.schema_arrow]
-            _check_size(path, reader.metadata.num_rows, len(names), max_bytes)
-            twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-            if twice is not None:
-                raise InputError(f"{path}: two columns have the name {twice!r}; give each its own.")
-            table = reader.read()
-        except (pyarrow.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, InputError | FileFormatError):
-                raise
-            raise FileFormatError(
-                f"{path}: not a whole Parquet file ({str(error).strip().rstrip('.')[:200]}). It is damaged or "
-                "something else; write it again."
-            ) from error
+    with open_regular(path) as file, opened(path, file) as reader:
+        names = [field.name for field in reader.schema_arrow]
+        _check_size(path, reader.metadata.num_rows, len(names), max_bytes)
+        twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+        if twice is not None:
+            raise InputError(f"{path}: two columns have the name {twice!r}; give each its own.")
+        table = reader.read()
     if table.num_rows == 0 or not names:
         raise FileFormatError(f"{path}: holds {len(names)} columns and {table.num_rows} rows; expected data.")
+    import pyarrow
+
     columns: dict[str, NDArray[Any]] = {}
     unusable = {}
     for name in names:
-        if _INDEX.fullmatch(name):
+        if is_index(name):
             continue
         try:
             columns[name] = _column(pyarrow, table.column(name), name in as_text)

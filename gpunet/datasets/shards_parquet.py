@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate, pairwise
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet.datasets.columns import near, some
+from gpunet.datasets.open_parquet import is_index, opened
 from gpunet.datasets.shards import Rows, Watched
 from gpunet.errors import FileFormatError, InputError
 
@@ -35,12 +36,8 @@ class ParquetShard:
         self._starts = list(accumulate(sizes, initial=0))
         if not self._starts[-1]:
             raise FileFormatError(f"{path}: has no rows; leave empty files out.")
-        if target is None:
-            targets = []
-            names = list(schema.names) if features is None else list(features)
-        else:
-            targets = list(target)
-            names = [n for n in schema.names if n not in targets] if features is None else list(features)
+        targets = [] if target is None else list(target)
+        names = [n for n in schema.names if n not in targets and not is_index(n)] if features is None else features
         both = sorted({*names} & {*targets})
         if both:
             raise InputError(f"{path}: {both[0]!r} is a feature and a target; it can only be one of them.")
@@ -65,20 +62,8 @@ class ParquetShard:
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        try:
-            import pyarrow
-            from pyarrow import parquet
-        except ImportError:
-            raise InputError(
-                f"{self._file.path}: reading Parquet needs pyarrow: pip install 'gpunet[parquet]'."
-            ) from None
-        with self._file.open() as file:
-            try:
-                yield parquet.ParquetFile(file, metadata=self._metadata)
-            except (pyarrow.ArrowException, OSError) as error:
-                raise FileFormatError(
-                    f"{self._file.path}: not a whole Parquet file ({error}). It is damaged or something else."
-                ) from error
+        with self._file.open() as file, opened(self._file.path, file, self._metadata) as reader:
+            yield reader
 
     def _columns(self, schema: Any, names: Sequence[str], what: str) -> tuple[dict[str, int], Rows]:
         """Return how many values each column has in a row, and what all of them are together."""
@@ -86,11 +71,11 @@ class ParquetShard:
         widths, dtypes = {}, []
         for name in names:
             if schema.names.count(name) != 1:
-                near = difflib.get_close_matches(name, schema.names, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                there = ", ".join(schema.names[:10]) + (", ..." if len(schema.names) > 10 else "")
-                count = schema.names.count(name)
-                raise InputError(f"{path}: has {count or 'no'} columns named {name!r}.{hint} There are: {there}.")
+                count = schema.names.count(name) or "no"
+                raise InputError(
+                    f"{path}: has {count} columns named {name!r}.{near(name, schema.names)} There are: "
+                    f"{some(schema.names)}."
+                )
             widths[name], dtype = _numeric(schema.field(name).type, f"{path}, column {name!r}")
             dtypes.append(dtype)
         if not widths:

@@ -130,7 +130,7 @@ def open_data(
     target : str or list of str, optional
         Parquet columns that are the targets.
     features : list of str, optional
-        Parquet columns that are the inputs, in this order; by default all but the targets.
+        Parquet columns that are the inputs, in this order; by default all but the targets and pandas's index.
     chunk_rows : int, optional
         Rows of a `.npy` file that are read at once; by default about 1 MB. An `.npz` file and a row group of
         Parquet are always read as a whole.

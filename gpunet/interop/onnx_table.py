@@ -17,21 +17,12 @@ def preprocessing(net: Network) -> Preprocessing | None:
     Raises
     ------
     FileFormatError
-        If it is damaged.
+        If it is damaged, or for another network.
     InputError
-        If it is for another network.
+        If it is for another task.
     """
-    values = net.metadata.get("preprocessing")
-    if values is None:
-        return None
-    prepared = Preprocessing.from_json(values, "metadata['preprocessing']")
-    n_out = net.sizes[-1] if prepared.target is None else prepared.n_out
-    if (prepared.n_in, n_out) != (net.sizes[0], net.sizes[-1]):
-        raise InputError(
-            f"metadata['preprocessing'] is for {prepared.n_in} inputs and {n_out} outputs, the network has "
-            f"{net.sizes[0]} and {net.sizes[-1]}."
-        )
-    if prepared.target is not None and prepared.task != net.task:
+    prepared = Preprocessing.of_model(net.metadata, net.sizes)
+    if prepared is not None and prepared.target is not None and prepared.task != net.task:
         raise InputError(f"metadata['preprocessing'] is for {prepared.task}, the network for {net.task}.")
     return prepared
 

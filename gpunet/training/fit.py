@@ -126,8 +126,6 @@ class Fitting:
 
     def hold_out(self, examples: Examples, share: float) -> tuple[Examples, Examples]:
         """Split examples into those to train and those to validate on, at random, of each class alike."""
-        if share >= 1:
-            raise InputError(f"validation_split must be at least 0 and below 1, got {share:g}.")
         rng = np.random.default_rng(0)
         rng.bit_generator.state = self._start
         order = rng.permutation(examples.X.shape[0])

@@ -55,7 +55,7 @@ class Options:
             "optimizer": optimizers.get(self.optimizer),
             "l2": checks.float_from_zero(self.l2, "l2"),
             "l1": checks.float_from_zero(self.l1, "l1"),
-            "label_smoothing": checks.float_from_zero(self.label_smoothing, "label_smoothing"),
+            "label_smoothing": checks.share(self.label_smoothing, "label_smoothing"),
             "early_stopping": early_stopping.get(self.early_stopping),
             "on_epoch": _callbacks(self.on_epoch),
             "checkpoint_seconds": checks.float_from_zero(self.checkpoint_seconds, "checkpoint_seconds"),
@@ -67,8 +67,6 @@ class Options:
                 set_to[name] = checks.positive_float(getattr(self, name), name)
         for name, value in set_to.items():
             object.__setattr__(self, name, value)
-        if self.label_smoothing >= 1:
-            raise InputError(f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing:g}.")
         checks.one_of(self.engine, ENGINES, "engine")
         if self.threads is not None and checks.positive_int(self.threads, "threads") > MOST_THREADS:
             raise InputError(
@@ -118,7 +116,7 @@ class Options:
     def dropout_by_layer(self, n_layers: int) -> tuple[float, ...]:
         """Return the share that is dropped of each layer's activations, of the input and the hidden layers."""
         if isinstance(self.dropout, numbers.Real):
-            return (0.0, *[_share(self.dropout, "dropout")] * (n_layers - 2))
+            return (0.0, *[checks.share(self.dropout, "dropout")] * (n_layers - 2))
         try:
             given = [] if isinstance(self.dropout, str) else list(self.dropout)
         except TypeError:
@@ -128,7 +126,7 @@ class Options:
                 f"dropout must be a number from 0 to 1, for all hidden layers, or a list of {n_layers - 1}, for the "
                 f"input and each hidden layer, got {self.dropout!r:.60}."
             )
-        return tuple(_share(share, f"dropout[{l}]") for l, share in enumerate(given))
+        return tuple(checks.share(share, f"dropout[{l}]") for l, share in enumerate(given))
 
     def for_network(self, default_eta: float) -> Options:
         """Return the same with the defaults that depend on network and optimizer filled in."""
@@ -171,10 +169,3 @@ def _callbacks(given: Any) -> tuple[Callback, ...]:
     for callback in callbacks:
         checks.function(callback, 1, "on_epoch", "lambda epoch: print(epoch)")
     return callbacks
-
-
-def _share(value: Any, what: str) -> float:
-    share = checks.float_from_zero(value, what)
-    if share >= 1:
-        raise InputError(f"{what} must be at least 0 and below 1, got {value!r:.60}.")
-    return share

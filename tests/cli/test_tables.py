@@ -165,6 +165,14 @@ def test_a_test_file(train, tmp_path, people):
     assert result.events[-1]["r2"] > 0.9
 
 
+def test_kept_numbers_keep_all_their_digits(train, gpunet, tmp_path):
+    times = [1700000000.123 + i / 1000 for i in range(40)]
+    data = write(tmp_path / "t.csv", [{"time": t, "y": "ab"[i % 2]} for i, t in enumerate(times)])
+    train(data, "--target", "y", "--epochs", 1, "-o", "m.safetensors")
+    shown = by_rows(gpunet("predict", "m.safetensors", data, "--keep", "time").out)
+    assert [float(row["time"]) for row in shown] == times
+
+
 def test_parquet_is_csv(train, table, tmp_path, classes):
     pa = need("pyarrow")
     import pyarrow.parquet as pq

@@ -153,13 +153,13 @@ def test_preprocessing_of_another_network(table, path):
     _, net = fitted(table, "kind")
     other = Network([4, 2], device="cpu")
     other.metadata = net.metadata
-    with pytest.raises(InputError, match="is for 6 inputs and 2 outputs, the network has 4 and 2"):
+    with pytest.raises(FileFormatError, match="is for 6 inputs and 2 outputs, the network has 4 and 2"):
         to_onnx(other, path)
     net.task = "regression"
     with pytest.raises(InputError, match="is for classification, the network for regression"):
         to_onnx(net, path)
     net.metadata = {"preprocessing": {"columns": 5}}
-    with pytest.raises(FileFormatError, match=r"metadata\['preprocessing'\] is damaged"):
+    with pytest.raises(FileFormatError, match="the model's preprocessing is damaged"):
         to_onnx(net, path)
 
 

@@ -21,6 +21,7 @@ from gpunet import (
     model_file,
     schedules,
 )
+from gpunet.costs import Huber
 from gpunet.model_file import SavedTraining
 from gpunet.optimizers import BUILT_IN, LBFGS, Momentum
 from gpunet.training import checkpoint
@@ -486,6 +487,16 @@ def test_other_options_are_refused(blobs, tmp_path, written, name):
 def test_other_networks_are_refused(blobs, tmp_path, written, name):
     match = f"another training: .*{name} was .* and is .*Go on with the same, or name another file"
     refused(tmp_path / "training", written, OTHER_NETWORKS[name](), blobs, InputError, match)
+
+
+def test_other_constants_of_the_cost_are_refused(blobs, tmp_path):
+    """A name alone does not say which Huber cost it is."""
+    X = blobs[0]
+    options = {"epochs": 1, "eta": 0.01, "checkpoint": tmp_path / "training"}
+    small(cost=Huber(0.5)).fit(X, X[:, :3], **options)
+    with pytest.raises(InputError, match=r"another training: cost was .*0\.5.* and is 'huber'"):
+        small(cost="huber").fit(X, X[:, :3], **options, resume=True)
+    small(cost=Huber(0.5)).fit(X, X[:, :3], **options, resume=True)
 
 
 @pytest.mark.parametrize("change", ["an input", "a label", "fewer", "dtype"])

@@ -48,7 +48,15 @@ def masked(net, dropout, m, seed):
 
 
 @pytest.mark.parametrize("dropout", [(0.0, 0.5, 0.3), (0.4, 0.0, 0.0), (0.2, 0.3, 0.4)])
-@pytest.mark.parametrize("options", [{}, {"activation": "sigmoid", "cost": "cross-entropy"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"activation": "sigmoid", "cost": "cross-entropy"},
+        {"activation": ["softmax", "tanh", "softmax"]},  # its f' is no product entry by entry
+    ],
+    ids=str,
+)
 def test_the_gradient_behind_masks_and_weights(dropout, options):
     """Equation (46), centred: of the weighted mean cost with these masks, by each parameter."""
     net = small(**options)

@@ -726,10 +726,17 @@ def test_columns_of_lists_and_the_order_of_features(table):
     assert open_data(path, target=["label", "flag"]).y_shape == (2,)
 
 
+def test_the_index_of_pandas_is_no_input(table):
+    path = table(a=[1.0, 2.0], y=[0, 1], __index_level_0__=[7, 3])
+    np.testing.assert_array_equal(inputs_of(open_data(path, target="y")), [[1], [2]])
+    named = open_data(path, target="y", features=["__index_level_0__"])
+    np.testing.assert_array_equal(inputs_of(named), [[7], [3]])
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        ({"a": [1.0, 2.0]}, {"target": "b"}, "has no columns named 'b'.* There are: a"),
+        ({"a": [1.0, 2.0]}, {"target": "b"}, "has no columns named 'b'.* There are: 'a'"),
         ({"label": [1], "a": [2]}, {"target": "labels"}, "Did you mean 'label'"),
         ({"a": [1]}, {"target": "a"}, "no column is left for the inputs"),
         ({"a": [1], "b": [2]}, {"target": "a", "features": ["a", "b"]}, "'a' is a feature and a target"),
@@ -777,7 +784,7 @@ def test_parquet_files_that_differ_or_are_damaged(table, tmp_path):
 def test_without_pyarrow(table, monkeypatch):
     path = table(a=[1.0])
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(InputError, match=r"pip install 'gpunet\[parquet\]'"):
+    with pytest.raises(FileFormatError, match=r"pip install 'gpunet\[parquet\]'"):
         open_data(path)
 
 

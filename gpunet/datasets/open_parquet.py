@@ -1,0 +1,47 @@
+"""Opening Parquet files by pyarrow, which is imported when a file comes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from gpunet.errors import FileFormatError, GpunetError
+
+#: How pandas names the index of its rows.
+_INDEX = re.compile(r"__index_level_\d+__")
+
+
+def is_index(column: str) -> bool:
+    """Whether that column is the index that pandas writes beside a table: no property of the examples."""
+    return _INDEX.fullmatch(column) is not None
+
+
+@contextmanager
+def opened(path: Path, file: BinaryIO, metadata: Any = None) -> Iterator[Any]:
+    """Give the `pyarrow.parquet.ParquetFile` of an open file; `metadata`, where they are known, are not read again.
+
+    Raises
+    ------
+    FileFormatError
+        If pyarrow is not installed, or the file, now or within the context, turns out to be damaged.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise FileFormatError(
+            f"{path}: Parquet files are read by pyarrow, which can not be imported ({error}). Install it with "
+            "pip install 'gpunet[parquet]', or save the data in another format."
+        ) from error
+    try:
+        yield parquet.ParquetFile(file, metadata=metadata)
+    except GpunetError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        raise FileFormatError(
+            f"{path}: not a whole Parquet file ({str(error).strip().rstrip('.')[:200]}). It is damaged or something "
+            "else; write it again."
+        ) from error
