@@ -198,8 +198,8 @@ def _dtype(descr: str, what: str) -> np.dtype[Any]:
             return np.dtype(descr)
     except TypeError:  # such as f3
         pass
+    shown = "object" if descr == "|O" else one_line(descr, 60)
     objects = ", Python objects, which could run code" if "O" in descr else ""
     raise FileFormatError(
-        f"{what}: its dtype is {one_line(descr, 60)}{objects}; expected an array of whole or floating-point numbers. "
-        "Convert it before saving."
+        f"{what}: its dtype is {shown}{objects}; expected whole or floating-point numbers. Convert it before saving."
     )

@@ -104,7 +104,7 @@ def test_data_that_is_refused(save, arrays, message):
     "values", [np.array([[{}]], object), np.array([["a"]]), np.zeros((2, 2), complex), np.zeros(2, "f4,i4")]
 )
 def test_dtypes_that_are_refused(save, values):
-    with pytest.raises(FileFormatError, match=r"array 'X': its dtype is .* expected an array of whole"):
+    with pytest.raises(FileFormatError, match=r"array 'X': its dtype is .* expected whole"):
         load(save(X=values))
 
 
