@@ -475,7 +475,7 @@ class Network:
             Its cost and score are measured after each epoch.
         validation_split : float, default 0
             The share of the examples that is held out for that instead, drawn by the network's seed; of each class
-            alike.
+            its share, and every class keeps one to learn from.
         early_stopping : bool, int or EarlyStopping, optional
             Ends the training once the validation cost has not become lower for so many epochs (True: 10), and brings
             back the best epoch's parameters. `gpunet.EarlyStopping` has more to choose.

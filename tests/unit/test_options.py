@@ -10,6 +10,7 @@ import gpunet
 from gpunet import DeviceError, EarlyStopping, InputError, Network, schedules
 from gpunet.optimizers import LBFGS, Adam, AdamW
 from gpunet.training import fit
+from gpunet.training.holdout import hold_out
 from gpunet.training.options import Options
 
 NAN, INF = float("nan"), float("inf")
@@ -53,8 +54,7 @@ BAD = [
     ({"l1": 10**400}, f"l1 {FROM_ZERO}1000"),
     ({"label_smoothing": 1}, "label_smoothing must be at least 0 and below 1, got 1"),
     ({"validation_split": 1}, "validation_split must be at least 0 and below 1, got 1"),
-    ({"validation_split": 0.001}, "leaves 0 to validate on and 150 to train on; both need some"),
-    ({"validation_split": 0.999}, "leaves 150 to validate on and 0 to train on; both need some"),
+    ({"validation_split": 0.001}, "validation_split 0.001 of 150 examples leaves none to validate on"),
     ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
     ({"dropout": -0.5}, f"dropout {FROM_ZERO}-0.5"),
     ({"dropout": NAN}, f"dropout {FROM_ZERO}nan"),
@@ -269,6 +269,14 @@ def test_each_class_is_held_out_alike(blobs, monkeypatch):
     for part, n in ((kept, numbers[0]), (held, numbers[1])):
         np.testing.assert_array_equal(part.Y.argmax(axis=1), y[n])
         np.testing.assert_allclose(part.weights[:, 0], (n + 1) / 150)
+
+
+def test_a_rare_class_is_learned_from_before_it_is_validated_on():
+    labels = np.array([0] * 17 + [1] * 2 + [2])
+    for share, counts in ((0.1, [2, 0, 0]), (0.5, [9, 1, 0]), (0.99, [16, 1, 0])):
+        kept, held = hold_out(20, labels, share, np.random.default_rng(0))
+        assert np.bincount(labels[held], minlength=3).tolist() == counts
+        assert sorted([*kept, *held]) == list(range(20))
 
 
 def test_a_split_of_numbers_to_predict(blobs):
