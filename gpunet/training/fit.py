@@ -157,7 +157,7 @@ class Fitting:
         examples = examples.placed(model)
         diagnostics = Diagnostics(model, examples.X, examples.Y) if options.diagnostics else None
         if isinstance(options.optimizer, LBFGS):
-            whole = lbfgs.WholeGradient(model, examples.arrays, options.l2 / n)
+            whole = lbfgs.WholeGradient(model, examples.arrays, options.l2 / n, options.threads)
             course = self._course(validation, history, diagnostics, file)
             lbfgs.run(whole, options.optimizer, course, saved=file is not None)
             return

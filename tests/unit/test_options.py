@@ -172,6 +172,16 @@ def test_what_is_off_changes_nothing(blobs, options):
     assert nets[0].history.engine == nets[1].history.engine
 
 
+@pytest.mark.parametrize(("threads", "asked_for"), [(None, {1}), (3, {1, 3})])
+def test_lbfgs_takes_the_threads_that_it_is_given(blobs, monkeypatch, threads, asked_for):
+    """And no more than one for what is small: never what the BLAS takes by itself."""
+    net, counts = small(), set()
+    ops, limit = net._model.ops, net._model.ops.threads
+    monkeypatch.setattr(ops, "threads", lambda count: counts.add(count) or limit(count))
+    net.fit(*blobs, epochs=2, optimizer="lbfgs", threads=threads)
+    assert counts == asked_for
+
+
 def test_lbfgs_takes_what_is_off(blobs):
     small().fit(*blobs, epochs=2, optimizer="lbfgs", l1=0, dropout=0.0, weight_decay=0, max_norm=None)
 
