@@ -458,7 +458,8 @@ class Network:
             The largest entry, and the largest Euclidean norm, of the gradient that a step is made of, without the
             penalties. Both shorten it.
         label_smoothing : float, default 0
-            The share of a target that is spread evenly over all classes.
+            The share of a target that is spread evenly over all classes. The training's cost is for such targets,
+            the validation's for the true ones.
         class_weight : "balanced" or mapping of class to float, optional
             How much the cost of a class's examples counts; "balanced" lets all classes count alike. Classes that a
             mapping does not name have 1.
