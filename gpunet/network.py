@@ -458,7 +458,8 @@ class Network:
             The largest entry, and the largest Euclidean norm, of the gradient that a step is made of, without the
             penalties. Both shorten it.
         label_smoothing : float, default 0
-            The share of a target that is spread evenly over all classes.
+            The share of a target that is spread evenly over all classes. The training's cost is for such targets,
+            the validation's for the true ones.
         class_weight : "balanced" or mapping of class to float, optional
             How much the cost of a class's examples counts; "balanced" lets all classes count alike. Classes that a
             mapping does not name have 1.
@@ -475,7 +476,7 @@ class Network:
             Its cost and score are measured after each epoch.
         validation_split : float, default 0
             The share of the examples that is held out for that instead, drawn by the network's seed; of each class
-            alike.
+            its share, and every class keeps one to learn from.
         early_stopping : bool, int or EarlyStopping, optional
             Ends the training once the validation cost has not become lower for so many epochs (True: 10), and brings
             back the best epoch's parameters. `gpunet.EarlyStopping` has more to choose.
