@@ -886,11 +886,11 @@ class Network:
 
 def _refuse_for_a_source(**options: Any) -> None:
     """Refuse what would need all examples at once."""
-    given = [name for name, value in options.items() if value is not None and value != 0]
+    given = [name for name, value in options.items() if value is not None and not np.array_equal(value, 0)]
     if given:
+        instead = ", and validate on data of their own by validation_data" if "validation_split" in given else ""
         raise InputError(
-            f"{' and '.join(given)} needs all examples in memory, but X is read chunk by chunk; leave it out, and "
-            "validate on data of their own by validation_data."
+            f"{' and '.join(given)} needs all examples in memory, but X is read chunk by chunk; leave it out{instead}."
         )
 
 
