@@ -890,7 +890,8 @@ def _refuse_for_a_source(**options: Any) -> None:
     if given:
         instead = ", and validate on data of their own by validation_data" if "validation_split" in given else ""
         raise InputError(
-            f"{' and '.join(given)} needs all examples in memory, but X is read chunk by chunk; leave it out{instead}."
+            f"{' and '.join(given)} needs all examples in memory, but X is read chunk by chunk; "
+            f"leave it out{instead}."
         )
 
 
