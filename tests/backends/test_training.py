@@ -428,9 +428,9 @@ def test_two_threads_may_share_a_backend(backend):
     """Its scratch memory belongs to the thread."""
     X, y = images(200)
     alone = network(TRAININGS[0], backend, input_scale=1 / 255)
-    alone.fit(X, y, epochs=5, batch_size=7, eta=0.3)
+    alone.fit(X, y, epochs=2, batch_size=7, eta=0.3)
     nets = [network(TRAININGS[0], backend, input_scale=1 / 255) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda net: net.fit(X, y, epochs=5, batch_size=7, eta=0.3), nets))
+        list(pool.map(lambda net: net.fit(X, y, epochs=2, batch_size=7, eta=0.3), nets))
     for net in nets:
         assert_same(net, alone, "float64")
