@@ -239,6 +239,12 @@ def test_evaluate_classes(gpunet, classes, table, people, tmp_path):
     )
 
 
+def test_lbfgs_tells_of_no_mini_batch(train, table):
+    told = train(table, "--target", "group", "--drop", "id,rent", "--optimizer", "lbfgs", "--epochs", 2).out
+    assert "softmax, lbfgs, l2" in told
+    assert "mini-batch" not in told
+
+
 def test_evaluating_what_was_learned_is_noted(gpunet, classes, table, people, tmp_path):
     assert f"note: the model was trained on {table}" in gpunet("evaluate", "c.safetensors", table).err
     write(tmp_path / "others.csv", people[:50])
