@@ -269,10 +269,8 @@ def update(name, text, dtype):
 
         def run(ops, rng, n, m, optimizer=optimizer, coefficients=coefficients):
             size = n * m
-            w, states = (
-                ops.asarray(rng.normal(size=size), dtype),
-                ops.asarray(np.zeros((optimizer.states, size)), dtype),
-            )
+            start = np.where(np.arange(size) % 5 == 1, 0.0, rng.normal(size=size))  # L1 leaves 0 where it is
+            w, states = ops.asarray(start, dtype), ops.asarray(np.zeros((optimizer.states, size)), dtype)
             for c in coefficients:
                 nabla = ops.asarray(rng.normal(size=size), dtype)
                 ops.update(optimizer, w, nabla, states, ops.asarray(c, dtype), Penalty(0.3, 0.2, 0.1), size // 3)

@@ -74,8 +74,8 @@ EQUIVALENT = {
         ("RIGHT(start + right_s, side + j) : REAL(0);", "RIGHT(start + right_s, side + j) : REAL(1);", _TIMES_ZERO),
     ],
     "update": [
-        ("v1 = STATES > 1", "v1 = STATES >= 1", "with one state v1 is not used"),
         ("states[size + i] : REAL(0);", "states[size + i] : REAL(1);", "with one state v1 is not used"),
+        ("states[i] : REAL(0);", "states[i] : REAL(1);", "without states v0 is not used"),
     ],
 }
 

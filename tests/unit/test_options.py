@@ -138,11 +138,9 @@ def test_label_smoothing_is_for_classes(blobs):
 
 
 UNKNOWN_TO_THE_ENGINE = [
-    ({"l1": 0.1}, "the compiled engine knows no l1."),
     ({"dropout": 0.1}, "the compiled engine knows no dropout."),
     ({"max_norm": 1.0, "clip_norm": 1.0}, "the compiled engine knows no max_norm and no clip_norm."),
     ({"clip_value": 1.0}, "the compiled engine knows no clip_value."),
-    ({"optimizer": "adam", "weight_decay": 0.1}, "the compiled engine knows no weight_decay."),
     ({"class_weight": "balanced"}, "the compiled engine knows no weights of examples."),
 ]
 
