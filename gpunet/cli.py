@@ -152,6 +152,8 @@ def evaluate(
     given = cli_data.for_model(network, data, target, with_labels=True)
     if given.y is None:
         raise InputError(f"{data} has no labels to compare with; name their column with --target, or use predict.")
+    if given.table is not None and data is not None and cli_data.is_of_the_training(network, data):
+        print(f"note: the model was trained on {data}: rows that it learned from count here too", file=sys.stderr)
     found = cli_data.measured(network, Preprocessing.of_model(network.metadata, network.sizes), given.X, given.y)
     n = len(given.X)
     if network.task == "classification":

@@ -74,6 +74,13 @@ def sha256(path: Path) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_of_the_training(network: Network, data: Path) -> bool:
+    """Whether this is the file that the model was trained on, so that a score of it says too much."""
+    run = network.metadata.get("run")
+    known = run.get("data_sha256") if isinstance(run, dict) else None
+    return known is not None and known == sha256(data)
+
+
 def note_other_data(run: Run) -> str | None:
     """Return the SHA-256 of the run's data; warn if the run was of other data."""
     found = None if run.data is None else sha256(Path(run.data))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from gpunet.datasets import Table
 from gpunet.errors import InputError
 from gpunet.preprocessing import Preprocessing
+from gpunet.training.holdout import hold_out
 
 
 @dataclass(frozen=True)
@@ -107,28 +108,6 @@ class ForModel:
 def split(
     n: int, labels: npt.NDArray[Any] | None, holdout: float, seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the rows to train on and those to test on, drawn at random, of each class its share.
-
-    Every class keeps a row to learn from. Where none are split off, all rows are both.
-    """
-    order = np.random.default_rng(seed).permutation(n)
-    n_test = round(n * holdout)
-    if labels is None:
-        tested = order[: min(n_test, n - 1)]
-    else:
-        _, codes, sizes = np.unique(labels.astype(str), return_inverse=True, return_counts=True)
-        tested = order[_stratified(codes[order], sizes, n_test)]
-    if not len(tested):
-        return np.arange(n), np.arange(n)
-    tested = np.sort(tested)
-    return np.setdiff1d(np.arange(n), tested), tested
-
-
-def _stratified(codes: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64], n_test: int) -> npt.NDArray[np.int64]:
-    """Return the places of the first examples of each class, as many as is its share of `n_test`."""
-    share = sizes * n_test / len(codes)
-    counts = np.minimum(np.floor(share), sizes - 1).astype(np.int64)
-    for k in np.argsort(counts - share, kind="stable"):  # the largest remainders first
-        if counts.sum() < n_test and counts[k] < sizes[k] - 1:
-            counts[k] += 1
-    return np.concatenate([np.flatnonzero(codes == k)[:count] for k, count in enumerate(counts)])
+    """Return the rows to train on and those to test on; where none are split off, all rows are both."""
+    kept, tested = hold_out(n, labels, holdout, np.random.default_rng(seed))
+    return (kept, tested) if len(tested) else (kept, kept)

@@ -44,14 +44,16 @@ def to_train(run: Run, data: Path, seed: int) -> TrainingData:
         scale_target=run.output_activation in (None, "linear") and run.cost != "poisson",
     )
     X, y = prepared.inputs(table, run.dtype), prepared.targets(table, run.dtype)
-    X_test, y_test = X[tested], y[tested]
+    X_train, y_train = (X[kept], y[kept]) if len(kept) < len(X) else (X, y)
+    # The same objects say that there is no part of its own to test on.
+    X_test, y_test = (X[tested], y[tested]) if len(kept) < len(X) else (X, y)
     if run.test is not None:
         other = datasets.read_table(Path(run.test), target=run.target, as_text=run.categorical)
         X_test, y_test = prepared.inputs(other, run.dtype), prepared.targets(other, run.dtype)
     return TrainingData(
         table.name,
-        X[kept] if len(kept) < len(X) else X,
-        y[kept],
+        X_train,
+        y_train,
         X_test,
         y_test,
         task,

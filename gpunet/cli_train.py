@@ -103,12 +103,24 @@ class Files:
         with logs.TensorBoardLog(self.tensorboard) as board:
             yield [*found, board]
 
-    def check(self) -> None:
-        """Refuse what can not be written by its name."""
+    def check(self, dataset_files: list[Path]) -> None:
+        """Refuse what can not be written by its name, or would replace what is read or written besides."""
         if self.plot is not None:
             plots.check_path(self.plot)
         if self.log is not None and self.log.suffix.lower() not in (".csv", ".jsonl"):
             raise InputError(f"--log {self.log}: a log is .csv or .jsonl; name such a file.")
+        for option, path in (("log", self.log), ("plot", self.plot)):
+            if path is not None and _is_one_of(path, dataset_files):
+                raise InputError(f"--{option} {path} is the data; name another file.")
+        output, checkpoint = self.output, self.checkpoint
+        if output is not None and checkpoint is not None:
+            is_same = output.absolute() == checkpoint.absolute() or _is_one_of(output, [checkpoint])
+            if is_same:
+                raise InputError(f"--output {output} is the checkpoint; name another file.")
+
+
+def _is_one_of(path: Path, files: list[Path]) -> bool:
+    return any(path.exists() and file.exists() and path.samefile(file) for file in files)
 
 
 def train(run: Run, files: Files, as_json: bool) -> None:
@@ -123,8 +135,9 @@ def train(run: Run, files: Files, as_json: bool) -> None:
         task=data.task,
         examples=len(data.X),
     )
+    dataset_files = [Path(p) for p in (run.data, run.test) if p is not None]
     with runs.usage():
-        files.check()
+        files.check(dataset_files)
         checks.one_of(run.schedule, runs.SCHEDULES, "schedule")
         network = _network(run, data)
         if run.eta is None and run.optimizer != "lbfgs":
@@ -135,7 +148,7 @@ def train(run: Run, files: Files, as_json: bool) -> None:
     examples = with_validation(data, run.validation or 0.0, seed)
     network.metadata = _metadata(run, data, network)
     path = None if files.output is None else files.output.expanduser()
-    _check_writable(path, network, dataset_files=[Path(p) for p in (run.data, run.test) if p is not None])
+    _check_writable(path, network, dataset_files)
 
     report, last_told = reports.choose(as_json), -1
 
@@ -301,7 +314,7 @@ def _check_writable(path: Path | None, network: Network, dataset_files: list[Pat
             model_file.check_replaceable(path)
         except OSError as error:
             raise UsageError(f"--output {path}: {error.strerror}.") from error
-        if any(path.exists() and file.exists() and path.samefile(file) for file in dataset_files):
+        if _is_one_of(path, dataset_files):
             raise UsageError(f"--output {path} is the data; name another file.")
     trial = path.resolve().with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.trial")
     try:

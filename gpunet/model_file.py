@@ -7,6 +7,7 @@ The tensors are ``weights.1``, ``biases.1``, ... by the book's layer number. The
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import glob
 import json
@@ -132,8 +133,12 @@ def replace_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         part.replace(place)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise type(error)(error.errno, error.strerror, str(path)) from error  # names the user's file, not the part
+        with contextlib.suppress(OSError):  # on a read-only disk not even what is not there can be removed
+            part.unlink()
+        reason = error.strerror
+        if isinstance(error, FileNotFoundError) and place.parent.is_dir():
+            reason = "another training began to write to it; give each a file of its own"  # and called `remove_parts`
+        raise type(error)(error.errno, reason, str(path)) from error  # names the user's file, not the part
     except BaseException:
         part.unlink(missing_ok=True)
         raise

@@ -458,7 +458,8 @@ class Network:
             The largest entry, and the largest Euclidean norm, of the gradient that a step is made of, without the
             penalties. Both shorten it.
         label_smoothing : float, default 0
-            The share of a target that is spread evenly over all classes.
+            The share of a target that is spread evenly over all classes. The training's cost is for such targets,
+            the validation's for the true ones.
         class_weight : "balanced" or mapping of class to float, optional
             How much the cost of a class's examples counts; "balanced" lets all classes count alike. Classes that a
             mapping does not name have 1.
@@ -466,8 +467,8 @@ class Network:
             How much each example's cost counts. A mini-batch's gradient is the weighted mean of its examples'.
         engine : {"auto", "compiled", "verbs"}
             What takes the steps. "compiled" is for NumPy on the CPU, the activations and costs that it knows, and
-            plain SGD, momentum, Nesterov's and Adam, with L2; "verbs" is NumPy, CuPy or whatever else the device has;
-            "auto" takes the first where it can. ``history.engine`` says which it was.
+            plain SGD, momentum, Nesterov's, Adam and AdamW, with L1, L2 and weight decay; "verbs" is NumPy, CuPy or
+            whatever else the device has; "auto" takes the first where it can. ``history.engine`` says which it was.
         threads : int, optional
             How many threads of the CPU share a step. By default one, and more where they are seen to be faster while
             the training runs. It has no effect on other devices.
@@ -475,7 +476,7 @@ class Network:
             Its cost and score are measured after each epoch.
         validation_split : float, default 0
             The share of the examples that is held out for that instead, drawn by the network's seed; of each class
-            alike.
+            its share, and every class keeps one to learn from.
         early_stopping : bool, int or EarlyStopping, optional
             Ends the training once the validation cost has not become lower for so many epochs (True: 10), and brings
             back the best epoch's parameters. `gpunet.EarlyStopping` has more to choose.
@@ -885,11 +886,12 @@ class Network:
 
 def _refuse_for_a_source(**options: Any) -> None:
     """Refuse what would need all examples at once."""
-    given = [name for name, value in options.items() if value is not None and value != 0]
+    given = [name for name, value in options.items() if value is not None and not np.array_equal(value, 0)]
     if given:
+        instead = ", and validate on data of their own by validation_data" if "validation_split" in given else ""
         raise InputError(
-            f"{' and '.join(given)} needs all examples in memory, but X is read chunk by chunk; leave it out, and "
-            "validate on data of their own by validation_data."
+            f"{' and '.join(given)} needs all examples in memory, but X is read chunk by chunk; "
+            f"leave it out{instead}."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -92,20 +93,30 @@ def _pair(device: float, against: float) -> str:
 # -- The picture -----------------------------------------------------------------------------------------------
 
 
+#: Trainings beside each other.
+_COLUMNS = 5
+
+
 def plot(report: Report, path: Path) -> None:
     """Draw the deviation along each training against its tolerance."""
     names = list(dict.fromkeys(training.name for training in report.trainings))
     dtypes = list(dict.fromkeys(training.dtype for training in report.trainings))
-    figure = drawing.new_figure("--plot", 3.4 * len(names), 2.7 * len(dtypes) + 0.8)
-    axes = figure.subplots(len(dtypes), len(names), squeeze=False, sharex=True, sharey="row")
-    for row, dtype in zip(axes, dtypes, strict=True):
+    columns = min(len(names), _COLUMNS)
+    rows = math.ceil(len(names) / columns)  # of each dtype
+    figure = drawing.new_figure("--plot", 3.4 * columns, 2.7 * rows * len(dtypes) + 0.8)
+    axes = figure.subplots(rows * len(dtypes), columns, squeeze=False)
+    for block, dtype in enumerate(dtypes):
+        panels = axes[block * rows : (block + 1) * rows].ravel()
         of_dtype = [training for training in report.trainings if training.dtype == dtype]
         top = 3 * max(max(training.tolerance) for training in of_dtype)
-        for axis, training in zip(row, of_dtype, strict=True):
+        for axis in panels[1:]:
+            axis.sharey(panels[0])
+        for axis, training in zip(panels, of_dtype, strict=False):
             _draw(axis, training, report, top)
-        row[0].set_ylim(top=top)
-    for axis in axes[-1]:
-        axis.set_xlabel("step")
+            axis.set_xlabel("step")
+        for axis in panels[len(of_dtype) :]:
+            axis.set_axis_off()
+        panels[0].set_ylim(top=top)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(report.verdict())
@@ -126,4 +137,4 @@ def _draw(axis: Any, training: Training, report: Report, top: float) -> None:
             steps[: len(error)], [min(e, 0.85 * top) for e in error], style, color=color, linewidth=2, label=label
         )
     axis.set_yscale("log")
-    axis.set_title(f"{training.name}, {training.dtype}", fontsize="medium")
+    axis.set_title(f"{training.name}, {training.dtype}", fontsize="small")

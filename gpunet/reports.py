@@ -111,8 +111,10 @@ class PlainReport(Report):
         )
         if facts["about"]:
             self._line(facts["about"])
+        # L-BFGS takes all examples at once.
+        batch = "" if facts["optimizer"] == "lbfgs" else f"mini-batch {facts['batch_size']}, "
         self._line(
-            f"{facts['cost']} cost, {', '.join(facts['activations'])}, mini-batch {facts['batch_size']}, "
+            f"{facts['cost']} cost, {', '.join(facts['activations'])}, {batch}"
             f"{facts['optimizer']}, {_settings(facts)}, {facts['dtype']}, "
             f"seed {facts['seed']}, {facts['backend']}"
         )

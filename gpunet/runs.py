@@ -81,7 +81,7 @@ class Run:
     activation: str | None = _option(None, "sigmoid, tanh, relu, ...: of the hidden layers.", _NETWORK)
     output_activation: str | None = _option(None, "Of the last layer. Default: what the cost is made for.", _NETWORK)
     cost: str | None = _option(None, "quadratic, cross-entropy or log-likelihood, ...", _NETWORK)
-    init: str = _option("auto", "auto, normal, scaled or he.", _NETWORK)
+    init: str = _option("auto", "auto, normal, scaled, he, glorot, lecun or orthogonal.", _NETWORK)
     dtype: str = _option("float32", "float32 or float64.", _NETWORK)
     epochs: int | None = _option(None, "How often all examples are learned from.", _TRAINING, min=1)
     batch_size: int | None = _option(None, "Examples in a mini-batch.", _TRAINING, min=1)

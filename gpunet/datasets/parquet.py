@@ -28,50 +28,65 @@ def read(path: Path, target: str | int | None = None, max_bytes: int | None = No
 
 def read_columns(path: Path, as_text: Collection[str] = (), max_bytes: int | None = None) -> Table:
     """Return all columns of the Parquet file `path`; see `gpunet.datasets.read_table`."""
+    columns: dict[str, NDArray[Any]] = {}
+    unusable = {}
     with open_regular(path) as file, opened(path, file) as reader:
-        names = [field.name for field in reader.schema_arrow]
-        _check_size(path, reader.metadata.num_rows, len(names), max_bytes)
+        import pyarrow
+
+        schema, metadata = reader.schema_arrow, reader.metadata
+        names = list(schema.names)
+        _check_size(path, metadata, max_bytes)
         twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
         if twice is not None:
             raise InputError(f"{path}: two columns have the name {twice!r}; give each its own.")
-        table = reader.read()
-    if table.num_rows == 0 or not names:
-        raise FileFormatError(f"{path}: holds {len(names)} columns and {table.num_rows} rows; expected data.")
-    import pyarrow
-
-    columns: dict[str, NDArray[Any]] = {}
-    unusable = {}
-    for name in names:
-        if is_index(name):
-            continue
-        try:
-            columns[name] = _column(pyarrow, table.column(name), name in as_text)
-        except pyarrow.ArrowException as error:
-            kind = str(table.schema.field(name).type)
-            reason = "" if "nested" in str(error) or not str(error) else f" ({str(error).splitlines()[0][:80]})"
-            unusable[name] = f"is of type {kind[:60]}, which is neither numbers nor text{reason}"
+        if metadata.num_rows == 0 or not names:
+            raise FileFormatError(f"{path}: holds {len(names)} columns and {metadata.num_rows} rows; expected data.")
+        kinds = {name: schema.field(name).type for name in names if not is_index(name)}
+        readable = [name for name, kind in kinds.items() if not _is_no_column(pyarrow, kind)]
+        texts = [name for name in readable if pyarrow.types.is_string(kinds[name])]
+        texts += [name for name in readable if pyarrow.types.is_large_string(kinds[name])]
+        # A text that is there many times is a few bytes in the file, and so stays one text here.
+        reader = pyarrow.parquet.ParquetFile(file, metadata=metadata, read_dictionary=texts)
+        table = reader.read(columns=readable)
+        for name, kind in kinds.items():
+            reason = ""
+            if name in readable:
+                try:
+                    columns[name] = _column(pyarrow, table.column(name), name in as_text)
+                    continue
+                except pyarrow.ArrowException as error:
+                    reason = f" ({str(error).splitlines()[0][:80]})" if str(error) else ""
+            unusable[name] = f"is of type {str(kind)[:60]}, which is neither numbers nor text{reason}"
     if not columns:
         raise FileFormatError(f"{path}: column {names[0]!r} {next(iter(unusable.values()), 'is an index')}.")
     return Table(path.name, columns, unusable=unusable)
 
 
-def _check_size(path: Path, rows: int, columns: int, max_bytes: int | None) -> None:
+def _check_size(path: Path, metadata: Any, max_bytes: int | None) -> None:
     limit = _FREE_BYTES + _USUAL_RATIO * path.stat().st_size if max_bytes is None else max_bytes
-    if rows * columns * 8 > limit:
+    rows, columns = metadata.num_rows, metadata.num_columns
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    unpacked = sum(group.column(i).total_uncompressed_size for group in groups for i in range(columns))
+    if max(rows * columns * 8, unpacked) > limit:
         raise FileFormatError(
             f"{path}: its {rows} rows of {columns} columns unpack to more than the limit of {limit} bytes. If you "
             "trust the file, pass a larger max_bytes or save it uncompressed."
         )
 
 
+def _is_no_column(pyarrow: Any, kind: Any) -> bool:
+    """Whether that type is neither numbers nor text."""
+    types = pyarrow.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
+
+
 def _column(pyarrow: Any, column: Any, as_text: bool) -> NDArray[Any]:
     """Return float64 with NaN, or str with None, for what is missing."""
-    types = pyarrow.types
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if types.is_nested(column.type) or types.is_binary(column.type) or types.is_large_binary(column.type):
-        raise pyarrow.ArrowInvalid("nested")
-    kind = column.type
+    types, kind = pyarrow.types, column.type
+    if types.is_dictionary(kind):
+        return np.concatenate([_from_dictionary(pyarrow, chunk, as_text) for chunk in column.chunks])
     is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
     if is_number and not as_text:
         # Whole numbers beyond 2**53 are rounded, as in CSV; labels are checked for it.
@@ -80,3 +95,12 @@ def _column(pyarrow: Any, column: Any, as_text: bool) -> NDArray[Any]:
     # True and False become "true" and "false", as CSV writes them; dates become text; a null column has None alone.
     words = column.cast(pyarrow.large_string())
     return np.array(words.to_numpy(), dtype=object)
+
+
+def _from_dictionary(pyarrow: Any, chunk: Any, as_text: bool) -> NDArray[Any]:
+    """Return the values that the indices of a chunk stand for, each text once in memory."""
+    values = _column(pyarrow, pyarrow.chunked_array([chunk.dictionary]), as_text)
+    missing = np.array([None if values.dtype == object else np.nan], dtype=values.dtype)
+    index = chunk.indices.cast(pyarrow.int64()).fill_null(-1).to_numpy()
+    taken: NDArray[Any] = np.concatenate([values, missing])[index]
+    return taken

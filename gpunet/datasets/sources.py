@@ -158,9 +158,10 @@ def open_data(
     kinds = {file.suffix.lower() for file in files}
     is_npy, is_npz, is_parquet = (kinds <= {*known} for known in (_NPY, _NPZ, _PARQUET))
     if not (is_npy or is_npz or is_parquet):
-        odd = sorted(kinds - {*_NPY, *_NPZ, *_PARQUET})
+        odd = [file for file in files if file.suffix.lower() not in (*_NPY, *_NPZ, *_PARQUET)]
         raise InputError(
-            f"path: expected files of one kind, .npy, .npz or .parquet, got {', '.join(odd or sorted(kinds))}."
+            f"{(odd or files)[0]}: expected files of one kind, .npy, .npz or .parquet, got "
+            f"{', '.join(sorted({file.suffix.lower() or 'no ending' for file in odd or files}))}."
         )
     for name, given, fits in (
         ("y", y, is_npy),
@@ -199,6 +200,9 @@ def _files(given: Any, what: str, suffixes: Sequence[str]) -> list[Path]:
     if not paths:
         raise InputError(f"{what} is an empty list; give at least one file.")
     if are_listed or not paths[0].is_dir():
+        missing = [p for p in paths if not p.exists()]
+        if missing:
+            raise FileFormatError(f"{missing[0]}: no such file or folder. Check the path.")
         return paths
     try:
         files = sorted(p for p in paths[0].iterdir() if p.suffix.lower() in suffixes and not p.name.startswith("."))

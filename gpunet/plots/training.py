@@ -139,14 +139,16 @@ def _cost(axis: Axes, history: History, size: float) -> None:
 
 def _score(axis: Axes, history: History, size: float) -> None:
     name, scores = score_name(history.task), history.validation_score
-    best = history.best
+    shown, what = history.best, "best"
+    if history.best_epoch is not None:  # of whatever early stopping looked at, often the cost
+        shown, what = next(epoch for epoch in history.epochs if epoch.epoch == history.best_epoch), "kept"
     if history.task == "classification":
         percent = [None if score is None else 100 * score for score in scores]
-        title = f"best: {100 * (best.validation_score or 0.0):.2f} % in epoch {best.epoch}"
+        title = f"{what}: {100 * (shown.validation_score or 0.0):.2f} % in epoch {shown.epoch}"
         drawing.panel(axis, title, "epoch", f"validation {name} (%)", size)
         drawing.line(axis, _numbers(history), percent, 1, VERMILION)
         return
-    title = f"best: {best.validation_score:.4f} in epoch {best.epoch}"
+    title = f"{what}: {shown.validation_score:.4f} in epoch {shown.epoch}"
     drawing.panel(axis, title, "epoch", f"validation {name}", size)
     drawing.line(axis, _numbers(history), scores, 1, VERMILION)
     low, high = axis.get_ylim()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from gpunet import arrays
 from gpunet.backends import Array
 from gpunet.errors import InputError
 from gpunet.training.steps import Recipe, VerbSteps
@@ -57,7 +58,7 @@ def search(
     model, m = recipe.model, recipe.batch_size
     ops, flat = model.ops, model.parameters.flat
     before = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
-    taker, n = VerbSteps(recipe), int(data[0].shape[0])
+    taker, n, all_there = VerbSteps(recipe), int(data[0].shape[0]), ops.is_native(data[0])
     etas, costs = np.geomspace(lowest, highest, steps), []
     average = total = 0.0
     order = np.zeros(0, dtype=np.int64)
@@ -67,7 +68,11 @@ def search(
                 if len(order) < m:
                     order = rng.permutation(n)
                 rows, order = order[:m], order[m:]
-                taker.take(data, ops.asarray(rows), float(eta), threads=1)
+                if all_there:
+                    taker.take(data, ops.asarray(rows), float(eta), threads=1)
+                else:
+                    sent = [arrays.to_device(ops, v[rows], model.dtype) for v in data]
+                    taker.take(sent, ops.asarray(np.arange(len(rows))), float(eta), threads=1)
                 cost, total = (taker.cost() - total) / len(rows), taker.cost()
                 average = _KEPT * average + (1 - _KEPT) * cost
                 costs.append(average / (1 - _KEPT**number))

@@ -18,6 +18,7 @@ from gpunet.training import checkpoint, lbfgs, loop
 from gpunet.training.checkpoint import Checkpoint, Resumed
 from gpunet.training.diagnostics import Diagnostics
 from gpunet.training.history import History
+from gpunet.training.holdout import hold_out
 from gpunet.training.metrics import to_classes
 from gpunet.training.options import Options
 from gpunet.training.sgd import MiniBatchSGD
@@ -125,24 +126,18 @@ class Fitting:
         self._start = dict(rng.bit_generator.state) if self._resumed is None else self._resumed.start
 
     def hold_out(self, examples: Examples, share: float) -> tuple[Examples, Examples]:
-        """Split examples into those to train and those to validate on, at random, of each class alike."""
+        """Split examples into those to train and those to validate on, at random, of each class its share."""
         rng = np.random.default_rng(0)
         rng.bit_generator.state = self._start
-        order = rng.permutation(examples.X.shape[0])
+        n, classes = examples.X.shape[0], None
         if examples.task == "classification":
             Y = examples.Y if isinstance(examples.Y, np.ndarray) else self._model.ops.to_numpy(examples.Y)
             classes = to_classes(Y)
-            groups = [order[classes[order] == k] for k in np.unique(classes)]
-        else:
-            groups = [order]
-        counts = [round(share * len(group)) for group in groups]
-        if not 0 < sum(counts) < len(order):
+        kept, held = hold_out(n, classes, share, rng)
+        if not len(held):
             raise InputError(
-                f"validation_split {share:g} of {len(order)} examples leaves {sum(counts)} to validate on and "
-                f"{len(order) - sum(counts)} to train on; both need some. Choose another share."
+                f"validation_split {share:g} of {n} examples leaves none to validate on; choose a larger share."
             )
-        held = np.sort(np.concatenate([group[:count] for group, count in zip(groups, counts, strict=True)]))
-        kept = np.setdiff1d(np.arange(len(order)), held, assume_unique=True)
         if examples.weights is not None and not examples.weights[kept].any():
             raise InputError("the examples that count have all been held out for validation; choose another share.")
         return examples.rows(kept, self._model), examples.rows(held, self._model)
@@ -162,7 +157,7 @@ class Fitting:
         examples = examples.placed(model)
         diagnostics = Diagnostics(model, examples.X, examples.Y) if options.diagnostics else None
         if isinstance(options.optimizer, LBFGS):
-            whole = lbfgs.WholeGradient(model, examples.arrays, options.l2 / n)
+            whole = lbfgs.WholeGradient(model, examples.arrays, options.l2 / n, options.threads)
             course = self._course(validation, history, diagnostics, file)
             lbfgs.run(whole, options.optimizer, course, saved=file is not None)
             return

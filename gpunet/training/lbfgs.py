@@ -17,6 +17,7 @@ from gpunet.optimizers import LBFGS
 from gpunet.parameters import Parameters
 from gpunet.training import data
 from gpunet.training.loop import Course
+from gpunet.training.threads import ThreadChooser
 
 #: The activations of one chunk of examples take about this many numbers.
 _CHUNK_NUMBERS = 2**19
@@ -37,9 +38,11 @@ class WholeGradient:
         X and Y, and the weights of the examples, (N, 1), if they have any.
     l2 : float
         l2/2 * (sum of all w^2) is added.
+    threads : int, optional
+        Of the CPU, that share a chunk of the examples; by default as many as are found to be fastest.
     """
 
-    def __init__(self, model: Model, arrays: Sequence[Any], l2: float) -> None:
+    def __init__(self, model: Model, arrays: Sequence[Any], l2: float, threads: int | None = None) -> None:
         self.model, self.l2 = model, l2
         chunk = max(1, min(arrays[0].shape[0], _CHUNK_NUMBERS // sum(model.sizes)))
         self._chunk = chunk
@@ -49,6 +52,7 @@ class WholeGradient:
         weights = model.ops.to_numpy(arrays[2]) if self._weighted else None
         self._whole = self.n if weights is None else float(weights.sum(dtype=np.float64))
         self._nabla = Parameters(model.ops, model.sizes, model.dtype)
+        self._chooser = ThreadChooser(model.ops.most_threads, 6 * self._nabla.flat.shape[0] * chunk, fixed=threads)
         #: The cost without the penalty, of the last call.
         self.cost = np.nan
 
@@ -58,10 +62,14 @@ class WholeGradient:
         ops.copy(ops.asarray(flat.astype(model.dtype)), out=model.parameters.flat)
         total = ops.new_total()
         self._nabla.flat[...] = 0.0
-        with closing(self._data.parts(np.random.default_rng(0))) as parts:  # the same order each time
+        with ops.threads(1), closing(self._data.parts(np.random.default_rng(0))) as parts:  # the same order each time
             for arrays, index in parts:
                 for start in range(0, index.shape[0], self._chunk):
-                    self._add(arrays, index[start : min(start + self._chunk, index.shape[0])], total)
+                    rows = index[start : min(start + self._chunk, index.shape[0])]
+                    with ops.threads(self._chooser.next().threads):
+                        started = time.perf_counter()
+                        self._add(arrays, rows, total)
+                        self._chooser.record(rows.shape[0] / self._chunk, time.perf_counter() - started)
         self.cost = float(ops.to_numpy(total).sum()) / self._whole
         nabla = ops.to_numpy(self._nabla.flat).astype(np.float64)
         w = flat[: model.parameters.n_weights]

@@ -336,3 +336,23 @@ def test_pictures_and_logs(gpunet, folder, tmp_path):
 def test_pictures_and_logs_of_no_known_kind(gpunet, folder, tmp_path, options, fragment):
     gpunet("train", folder / "train.npz", *options).wrong_use(fragment)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["data", "--test"])
+def test_a_log_never_replaces_the_data(gpunet, tmp_path, option):
+    text = "a,label\n" + "".join(f"{i * 7 % 10},{'xy'[i % 2]}\n" for i in range(40))
+    for name in ("t.csv", "other.csv"):
+        (tmp_path / name).write_text(text)
+    (tmp_path / "link.csv").symlink_to(tmp_path / ("t.csv" if option == "data" else "other.csv"))
+    result = gpunet("train", "t.csv", "--test", "other.csv", "--epochs", 1, "--log", "link.csv")
+    result.wrong_use("--log link.csv is the data; name another file")
+    assert (tmp_path / "t.csv").read_text() == (tmp_path / "other.csv").read_text() == text
+
+
+def test_a_model_never_replaces_its_checkpoint(gpunet, folder, tmp_path):
+    train = ("train", folder / "train.npz", "--epochs", 1, "--checkpoint")
+    gpunet(*train, "m", "-o", tmp_path / "m").wrong_use("is the checkpoint; name another file")
+    assert gpunet(*train, "c", "-o", "m").code == 0
+    before = (tmp_path / "c").read_bytes()
+    gpunet(*train, "c", "--resume", "-o", "c").wrong_use("--output c is the checkpoint; name another file")
+    assert (tmp_path / "c").read_bytes() == before

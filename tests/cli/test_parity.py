@@ -1,6 +1,7 @@
 """`gpunet parity`: what it prints, draws and exits with."""
 
 import functools
+import re
 import sys
 
 import pytest
@@ -131,6 +132,8 @@ def test_plot(gpunet, tmp_path):
     picture = (tmp_path / "picture.svg").read_text()
     for label in ("784-30-10 sigmoid, float32", "20-16-3 relu, float64", "tolerance"):
         assert f"<!-- {label} -->" in picture
+    width, height = (float(re.search(rf'<svg[^>]* {side}="([0-9.]+)pt"', picture)[1]) for side in ("width", "height"))
+    assert 0.5 < width / height < 2  # fits a screen
 
 
 def test_plot_without_matplotlib(gpunet, monkeypatch):

@@ -239,6 +239,18 @@ def test_evaluate_classes(gpunet, classes, table, people, tmp_path):
     )
 
 
+def test_lbfgs_tells_of_no_mini_batch(train, table):
+    told = train(table, "--target", "group", "--drop", "id,rent", "--optimizer", "lbfgs", "--epochs", 2).out
+    assert "softmax, lbfgs, l2" in told
+    assert "mini-batch" not in told
+
+
+def test_evaluating_what_was_learned_is_noted(gpunet, classes, table, people, tmp_path):
+    assert f"note: the model was trained on {table}" in gpunet("evaluate", "c.safetensors", table).err
+    write(tmp_path / "others.csv", people[:50])
+    assert "note" not in gpunet("evaluate", "c.safetensors", tmp_path / "others.csv").err
+
+
 def test_evaluate_numbers_in_their_own_unit(gpunet, numbers, table, people):
     (event,) = gpunet("evaluate", "n.safetensors", table, "--json", "--device", "cpu").events
     predicted = [float(r["prediction"]) for r in by_rows(gpunet("predict", "n.safetensors", table).out)]

@@ -160,6 +160,18 @@ def test_a_test_part_is_split_off(gpunet, folder, holdout, n_test, of_them):
     assert first["tested_on_training_data"] is of_them
 
 
+def test_a_table_without_a_test_part_says_that_it_is_tested_on_what_it_learned(gpunet, tmp_path):
+    (tmp_path / "t.csv").write_text("a,label\n" + "".join(f"{i * 7 % 10},{'xy'[i % 2]}\n" for i in range(40)))
+    whole = gpunet("train", tmp_path / "t.csv", "--epochs", 1, "--holdout", 0, "-o", "a.safetensors")
+    assert "on 40 examples of t.csv, tested on 40 of them" in whole.out
+    validated = gpunet(
+        "train", tmp_path / "t.csv", "--epochs", 1, "--holdout", 0, "--validation", 0.1, "-o", "b.safetensors"
+    )
+    assert "on 36 examples of t.csv, tested on 36 of them, validated on 4 others" in validated.out
+    part = gpunet("train", tmp_path / "t.csv", "--epochs", 1, "-o", "c.safetensors")
+    assert "tested on 8\n" in part.out
+
+
 def test_test_data_of_another_file(gpunet, folder):
     result = train(gpunet, folder / "train.npz", "--test", folder / "test.npz", "--epochs", 2, "--json")
     whole = train(gpunet, folder / "data.npz", "--epochs", 2, "--json", "-o", "other.safetensors")

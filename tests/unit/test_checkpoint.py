@@ -324,6 +324,32 @@ def test_what_a_killed_process_has_left_is_removed(blobs, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"[t]", *others}
 
 
+def test_a_second_training_that_began_while_the_first_wrote_is_named(tmp_path, monkeypatch):
+    path, fsync = tmp_path / "t", os.fsync
+
+    def interfere(file):
+        fsync(file)
+        model_file.remove_parts(path)
+
+    monkeypatch.setattr(os, "fsync", interfere)
+    with pytest.raises(FileNotFoundError, match=r"another training began to write to it.*t'$"):
+        model_file.replace_file(path, b"content")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_names_the_file_though_its_part_can_not_be_removed(tmp_path, monkeypatch):
+    """As on a disk that is read-only."""
+
+    def fail(self, *_mode, **_options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self))
+
+    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        model_file.replace_file(tmp_path / "t", b"content")
+    assert caught.value.filename == str(tmp_path / "t")
+
+
 @pytest.mark.parametrize(
     ("name", "error", "fragment"),
     [

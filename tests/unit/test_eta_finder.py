@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gpunet import InputError, Network
+from gpunet.backends import ArrayAPIBackend
 
 
 def network(**options):
@@ -26,6 +27,16 @@ def test_the_network_and_its_next_training_stay_the_same(blobs):
         np.testing.assert_array_equal(w, v)
     assert searched.history is None
     assert searched.fit(*blobs, epochs=1).cost == untouched.fit(*blobs, epochs=1).cost
+
+
+def test_data_that_the_device_does_not_hold(blobs, monkeypatch):
+    def search():
+        net = Network([4, 8, 3], device=pytest.importorskip("array_api_strict"), seed=2, activation="tanh")
+        return net.find_eta(*blobs, steps=20)
+
+    held = search()
+    monkeypatch.setattr(ArrayAPIBackend, "holds", lambda self, nbytes: False)
+    np.testing.assert_array_equal(search().costs, held.costs)
 
 
 def test_each_step_has_the_cost_of_its_mini_batch(blobs):

@@ -10,6 +10,7 @@ import gpunet
 from gpunet import DeviceError, EarlyStopping, InputError, Network, schedules
 from gpunet.optimizers import LBFGS, Adam, AdamW
 from gpunet.training import fit
+from gpunet.training.holdout import hold_out
 from gpunet.training.options import Options
 
 NAN, INF = float("nan"), float("inf")
@@ -53,8 +54,7 @@ BAD = [
     ({"l1": 10**400}, f"l1 {FROM_ZERO}1000"),
     ({"label_smoothing": 1}, "label_smoothing must be at least 0 and below 1, got 1"),
     ({"validation_split": 1}, "validation_split must be at least 0 and below 1, got 1"),
-    ({"validation_split": 0.001}, "leaves 0 to validate on and 150 to train on; both need some"),
-    ({"validation_split": 0.999}, "leaves 150 to validate on and 0 to train on; both need some"),
+    ({"validation_split": 0.001}, "validation_split 0.001 of 150 examples leaves none to validate on"),
     ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
     ({"dropout": -0.5}, f"dropout {FROM_ZERO}-0.5"),
     ({"dropout": NAN}, f"dropout {FROM_ZERO}nan"),
@@ -172,6 +172,16 @@ def test_what_is_off_changes_nothing(blobs, options):
     assert nets[0].history.engine == nets[1].history.engine
 
 
+@pytest.mark.parametrize(("threads", "asked_for"), [(None, {1}), (3, {1, 3})])
+def test_lbfgs_takes_the_threads_that_it_is_given(blobs, monkeypatch, threads, asked_for):
+    """And no more than one for what is small: never what the BLAS takes by itself."""
+    net, counts = small(), set()
+    ops, limit = net._model.ops, net._model.ops.threads
+    monkeypatch.setattr(ops, "threads", lambda count: counts.add(count) or limit(count))
+    net.fit(*blobs, epochs=2, optimizer="lbfgs", threads=threads)
+    assert counts == asked_for
+
+
 def test_lbfgs_takes_what_is_off(blobs):
     small().fit(*blobs, epochs=2, optimizer="lbfgs", l1=0, dropout=0.0, weight_decay=0, max_norm=None)
 
@@ -269,6 +279,14 @@ def test_each_class_is_held_out_alike(blobs, monkeypatch):
     for part, n in ((kept, numbers[0]), (held, numbers[1])):
         np.testing.assert_array_equal(part.Y.argmax(axis=1), y[n])
         np.testing.assert_allclose(part.weights[:, 0], (n + 1) / 150)
+
+
+def test_a_rare_class_is_learned_from_before_it_is_validated_on():
+    labels = np.array([0] * 17 + [1] * 2 + [2])
+    for share, counts in ((0.1, [2, 0, 0]), (0.5, [9, 1, 0]), (0.99, [16, 1, 0])):
+        kept, held = hold_out(20, labels, share, np.random.default_rng(0))
+        assert np.bincount(labels[held], minlength=3).tolist() == counts
+        assert sorted([*kept, *held]) == list(range(20))
 
 
 def test_a_split_of_numbers_to_predict(blobs):

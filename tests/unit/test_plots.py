@@ -103,6 +103,10 @@ def test_the_panels_are_those_that_there_is_something_to_draw_for():
     assert titles(plots.training_curves(history(validation=False))) == ["cost"]
     assert titles(plots.training_curves(history(5))) == ["cost", "best: 91.67 % in epoch 4"]
     assert titles(plots.training_curves(history(5, task="regression"))) == ["cost", "best: 0.9167 in epoch 4"]
+    there = history(5)
+    there.best_epoch = 2
+    kept = 100 * there.epochs[2].validation_score
+    assert titles(plots.training_curves(there)) == ["cost", f"kept: {kept:.2f} % in epoch 2"]
     assert titles(plots.training_curves(history(decay=0.9)))[2] == "learning rate"
     assert titles(plots.training_curves(history(layers=2)))[2:] == [*lengths, "saturated neurons"]
     assert titles(plots.training_curves(history(layers=2, idle=())))[2:] == lengths

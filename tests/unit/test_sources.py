@@ -514,8 +514,10 @@ def test_files_that_do_not_fit_together(tmp_path, arrays, message):
         (("X.npy", "none.npy"), {}, "none.npy: no such file"),
         (([],), {}, "path is an empty list"),
         ((3,), {}, "path must be a path or a list of paths, got 3"),
-        (("X.csv",), {}, "expected files of one kind, .* got .csv"),
-        ((["X.npy", "a.npz"],), {}, "expected files of one kind, .* got .npy, .npz"),
+        (("none",), {}, "none: no such file or folder"),
+        (("X.csv",), {}, "X.csv: expected files of one kind, .* got .csv"),
+        ((["X.npy", "X"],), {}, "X: expected files of one kind, .* got no ending"),
+        ((["X.npy", "a.npz"],), {}, "X.npy: expected files of one kind, .* got .npy, .npz"),
         ((["X.npy", "X.npy"], "y.npy"), {}, "path has 2 files and y has 1"),
         (("a.npz", "y.npy"), {}, "y is not for .npz files"),
         (("X.npy",), {"target": "y"}, "target is not for .npy files"),
@@ -531,6 +533,8 @@ def test_files_that_do_not_fit_together(tmp_path, arrays, message):
 def test_bad_arguments(tmp_path, monkeypatch, arguments, options, message):
     monkeypatch.chdir(tmp_path)
     save(tmp_path, X=X10, y=Y10)
+    for name in ("X", "X.csv"):
+        (tmp_path / name).touch()
     np.savez("a.npz", X=X10, y=Y10)
     np.savez("b.npz", X=X10, a=Y10)
     (tmp_path / "c.npz").write_bytes(b"no zip")
@@ -555,6 +559,11 @@ def test_what_a_network_refuses(tmp_path):
         net.fit(source, validation_data=without)
     with pytest.raises(InputError, match=r"pair \(X, y\) or a source"):
         net.fit(source, validation_data=3)
+    for option in ({"sample_weight": np.ones(len(y))}, {"class_weight": "balanced"}, {"diagnostics": True}):
+        with pytest.raises(InputError, match=f"^{next(iter(option))} needs all examples.* leave it out\\.$"):
+            net.fit(source, **option)
+    with pytest.raises(InputError, match=r"leave it out, and validate on data of their own by validation_data\.$"):
+        net.fit(source, validation_split=0.1)
 
 
 def test_npz_is_never_unpickled(tmp_path):

@@ -152,6 +152,7 @@ def test_parquet_of_every_type(parquet):
                 "bool": [True, None],
                 "text": ["a", None],
                 "kind": pa.array(["a", "b"]).dictionary_encode(),
+                "number of a kind": pa.array([7, None]).dictionary_encode(),
                 "date": [datetime.date(2020, 1, 2), None],
                 "null": pa.array([None, None], pa.null()),
                 "huge": pa.array([2**63 - 1, 1], pa.int64()),
@@ -167,6 +168,7 @@ def test_parquet_of_every_type(parquet):
             "bool": ["true", None],
             "text": ["a", None],
             "kind": ["a", "b"],
+            "number of a kind": [7.0, float("nan")],
             "date": ["2020-01-02", None],
             "null": [None, None],
             "huge": [2.0**63, 1.0],
@@ -256,6 +258,22 @@ def test_parquet_that_unpacks_to_too_much(parquet):
     with pytest.raises(FileFormatError, match="unpack to more than the limit of 1000 bytes"):
         read_table(path, max_bytes=1000)
     assert read_table(path).n_rows == 10**6
+
+
+def test_a_text_that_comes_often_is_in_memory_once(parquet):
+    """A small file must not become a large table."""
+    texts = ["a" * 10_000, None, "b"] + ["a" * 10_000] * 997
+    path = parquet({"x": np.arange(1000.0), "text": texts})
+    assert path.stat().st_size < 50_000
+    found = read_table(path)["text"]
+    assert found.tolist() == texts
+    assert len({id(text) for text in found}) == 3
+
+
+def test_parquet_of_much_text_unpacks_to_too_much(parquet):
+    path = parquet({"a": ["a" * 10**6]})
+    with pytest.raises(FileFormatError, match="unpack to more than the limit of 100000 bytes"):
+        read_table(path, max_bytes=10**5)
 
 
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path):
