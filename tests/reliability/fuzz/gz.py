@@ -55,7 +55,7 @@ def member(rng: Random, content: bytes, faults: int = 0) -> bytes:
         elif fault == 5:
             optional = optional[:-1]
         elif fault == 6:
-            body = body[: rng.randrange(len(body))]
+            body = body[: rng.randint(0, len(body))]
         else:
             body = damaged(rng, body)
     head = b"\x1f\x8b" + struct.pack("<BBIBB", method, flags, 0, 0, 3) + optional

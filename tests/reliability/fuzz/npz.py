@@ -161,7 +161,7 @@ def _spoil(rng: Random, entry: _Entry) -> None:
         ))  # fmt: skip
     elif how == 10:  # the right checksum for a part of what is there, or for more
         content = _inflated(entry)
-        entry.size = max(0, entry.size + rng.choice((-8, -1, 1)))
+        entry.size = max(0, min(entry.size, 2**31) + rng.choice((-8, -1, 1)))
         entry.crc = zlib.crc32(content[: entry.size])
     elif how == 11:
         entry.body += rng.choice((b"\0", entry.body))
