@@ -193,7 +193,7 @@ def test_good_quotes_are_read(tmp_path):
 
 @pytest.mark.parametrize("space", ["\u00a0", "\u2003", "\x1e", " "])
 def test_a_number_with_space_around_it_is_one_in_the_first_row_too(tmp_path, space):
-    """It was one for NumPy in the rows below, and in the first row text: the names of the columns, so that it was lost."""
+    """It was one in the rows below; the first row was text, the names of the columns, and so it was lost."""
     (tmp_path / "a.csv").write_text(f"1,2{space}\n{space}3,4\n5,6\n", encoding="utf-8")
     data = load(tmp_path / "a.csv")
     assert (data.X.tolist(), data.features) == ([[1, 2], [3, 4], [5, 6]], None)
