@@ -196,7 +196,10 @@ def read_with_training(path: str | os.PathLike[str]) -> tuple[SavedModel, SavedT
                 )
             tensors = [file.get_tensor(name) for name in wanted]
             of_training = {name.removeprefix("training."): file.get_tensor(name) for name in beside}
-    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: dtypes NumPy lacks
+    except FileFormatError:
+        raise
+    # TypeError, AttributeError: dtypes that NumPy lacks. ValueError: shapes, of no numbers but too many axes.
+    except (SafetensorError, OSError, TypeError, AttributeError, ValueError) as error:
         raise FileFormatError(f"{path}: not a whole model file ({one_line(error)}).") from error
     shapes = [shape for k, n in pairwise(description["sizes"]) for shape in ((n, k), (n, 1))]
     for name, tensor, shape in zip(wanted, tensors, shapes, strict=True):

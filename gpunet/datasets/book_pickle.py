@@ -75,8 +75,9 @@ def read_parts(data: bytes | bytearray, what: str) -> tuple[Pair, Pair, Pair]:
 def _scan(data: bytes | bytearray, what: str) -> None:
     """Refuse, before anything is executed, a pickle with an opcode or a name that is not harmless."""
     stream = io.BytesIO(data)
+    frame_end = 0
     for count in range(_MAX_OPCODES):
-        code = stream.read(1)
+        start, code = stream.tell(), stream.read(1)
         opcode = _OPCODES.get(code)
         if opcode is None:
             got = f"the byte {code.hex()}" if code else "its end"
@@ -105,6 +106,11 @@ def _scan(data: bytes | bytearray, what: str) -> None:
             raise
         except Exception as exc:  # ValueError, struct.error, UnicodeDecodeError, ...
             raise FileFormatError(f"{what}: a damaged pickle ({one_line(exc)}); fetch the file again.") from exc
+        # Python's unpickler corrupts its memory where a bytearray reaches beyond its frame.
+        if start < frame_end < stream.tell() or (opcode.name == "FRAME" and start < frame_end):
+            raise FileFormatError(f"{what}: a damaged pickle (a frame ends within a step); fetch the file again.")
+        if opcode.name == "FRAME":
+            frame_end = stream.tell() + cast(int, argument)
         # Writers number what they remember from 0 or 1; a wild index would make the memo table huge.
         if opcode.name in _STORES and cast(int, argument) > count:
             raise FileFormatError(f"{what}: a damaged pickle (memo index {argument}); fetch the file again.")

@@ -207,7 +207,8 @@ def _occurs(rows: Iterable[list[str]], column: int, text: str) -> bool:
 
 
 def _is_number(cell: str) -> bool:
-    # float() also takes 1_000 and digits of other scripts; CSV parsers do not.
+    # float() also takes 1_000 and digits of other scripts; CSV parsers do not. NumPy's drops all space around it.
+    cell = cell.strip()
     if "_" in cell or not cell.isascii():
         return False
     try:
@@ -268,6 +269,7 @@ def _scan(table: _Csv, features: list[int], column: int | None) -> list[str]:
 
 
 def _all_finite(cells: list[str]) -> bool:
+    cells = [cell.strip() for cell in cells]
     joined = "".join(cells)
     try:
         return joined.isascii() and "_" not in joined and math.isfinite(sum(map(float, cells)))
@@ -287,7 +289,7 @@ def _raise_for_cell(table: _Csv, line: int, features: list[int], cells: list[str
                 else f"If the column holds the labels, pass target={column}; otherwise make it numbers."
             )
             raise FileFormatError(f"{where}: {cell[:40]!r} is not a number. {hint}")
-        if not math.isfinite(float(cell)):
+        if not math.isfinite(float(cell.strip())):
             raise InputError(f"{where}: the value is {cell.strip()[:40]}; inputs must be finite.")
 
 
@@ -410,7 +412,7 @@ def _check_width(table: _Csv, line: int, cells: list[str]) -> None:
 
 
 def _number(cell: str) -> float:
-    return math.nan if cell.strip().lower() in _MISSING else float(cell)
+    return math.nan if cell.strip().lower() in _MISSING else float(cell.strip())
 
 
 def _counts_rows(column: NDArray[Any]) -> bool:

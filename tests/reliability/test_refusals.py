@@ -191,6 +191,14 @@ def test_good_quotes_are_read(tmp_path):
     assert data.X.tolist() == [[1, 2, 3]]
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u2003", "\x1e", " "])
+def test_a_number_with_space_around_it_is_one_in_the_first_row_too(tmp_path, space):
+    """It was one in the rows below; the first row was text, the names of the columns, and so it was lost."""
+    (tmp_path / "a.csv").write_text(f"1,2{space}\n{space}3,4\n5,6\n", encoding="utf-8")
+    data = load(tmp_path / "a.csv")
+    assert (data.X.tolist(), data.features) == ([[1, 2], [3, 4], [5, 6]], None)
+
+
 @pytest.mark.parametrize("row", ["1," + "1" * 5000, "1,x" + "1" * 5000])
 def test_long_cells(tmp_path, row):
     path = tmp_path / "a.csv"
@@ -246,6 +254,14 @@ def test_states_that_numpy_does_not_write(tmp_path, old, new):
         refused(tmp_path / "a.pkl", changed, "pickle")
 
 
+def test_a_frame_that_ends_within_a_bytearray(tmp_path):
+    """Of which Python's unpickler lets go while it still writes to it."""
+    data = pickle.dumps([(X, Y)] * 3, 5)
+    at = data.index(b"\x96") + 9
+    changed = data[:3] + struct.pack("<Q", at + 5 - 11) + data[11:]
+    refused(tmp_path / "a.pkl", changed, "a frame ends within a step")
+
+
 @pytest.mark.parametrize("data", [b"cnu\\u0041\nx\n.", b"S'\\o'\n.", b"S'a\n.", b"cnumpy\n\x1b[31m\n."])
 def test_escapes_in_a_pickle(tmp_path, data):
     refused(tmp_path / "a.pkl", data, "refused|damaged")
@@ -293,6 +309,15 @@ GOOD = json.dumps(DESCRIPTION)
 )  # fmt: skip
 def test_models(tmp_path, data, fragment):
     refused(tmp_path / "a", data, fragment, load_model)
+
+
+def test_a_tensor_of_nothing_and_too_large(tmp_path):
+    header = {"__metadata__": {"gpunet": GOOD}}
+    shapes = {"weights.1": [0, 2**63], "biases.1": [1, 1]}
+    for name, shape in shapes.items():
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [0, 0 if 0 in shape else 4]}
+    raw = json.dumps(header).encode()
+    refused(tmp_path / "a", struct.pack("<Q", len(raw)) + raw + bytes(4), "not a whole model file", load_model)
 
 
 def test_a_tensor_that_is_there_twice(tmp_path):

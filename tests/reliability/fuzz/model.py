@@ -130,7 +130,7 @@ def edited(rng: Random, tree: Any) -> Any:
         node[key] = rng.choice(_VALUES)
     elif how == 3:
         numeric = isinstance(old, int | float) and not isinstance(old, bool)
-        node[key] = number(rng, int(old)) if numeric else damaged(rng, str(old).encode()).decode("latin-1")
+        node[key] = number(rng, int(old)) if numeric else damaged(rng, dump(old).encode()).decode("latin-1")
     elif how == 4:
         del node[key]
     elif isinstance(node, list):

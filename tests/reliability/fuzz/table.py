@@ -157,7 +157,7 @@ def check(given: Sample, result: Any) -> None:
     for row in rows:
         for i in features:
             require(_NUMBER.fullmatch(row[i]) is not None, f"{row[i][:40]!r} as a number")
-    values = [float(row[i]) for row in rows for i in features]
+    values = [float(row[i].strip()) for row in rows for i in features]
     oracle.check_inputs(result.X, values, len(rows), np.dtype("f4"))
     require(result.features == (None if names is None else tuple(names[i] for i in features)), "the columns' names")
     if column is None:
