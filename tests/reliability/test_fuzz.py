@@ -19,7 +19,11 @@ from reliability.fuzz.target import Sample, Target, require
 
 from gpunet.errors import FileFormatError
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="each run is a process, forked")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="each run is a process, forked"),
+    # JAX, where another test has loaded it, warns of every fork; the readers in the children do not use it.
+    pytest.mark.filterwarnings(r"ignore:os\.fork\(\) was called:RuntimeWarning"),
+]
 
 #: Of each reader; the long run takes another seed.
 INPUTS, SEED = 800, 0
