@@ -19,8 +19,8 @@ from gpunet.cli_examples import TrainingData, Validated, with_validation
 from gpunet.errors import DeviceError, DivergenceError, InputError
 from gpunet.network import Network
 from gpunet.runs import Run, UsageError
-from gpunet.training.history import Epoch
 from gpunet.training.options import Options
+from gpunet.training.record import Epoch
 from gpunet.version import __version__
 
 _DEFAULT_MODEL = "gpunet-model.safetensors"

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from gpunet.errors import FileFormatError, GpunetError, InputError
 from gpunet.model_file import check_replaceable, replace_file
-from gpunet.training.history import Epoch, cells, csv_line, json_line
+from gpunet.training.history import cells, csv_line, json_line
+from gpunet.training.record import Epoch
 
 __all__ = ["CSVLog", "JSONLinesLog", "TensorBoardLog"]
 

@@ -27,9 +27,10 @@ from gpunet.training import eta_finder, loop, metrics
 from gpunet.training.early_stopping import EarlyStopping
 from gpunet.training.eta_finder import EtaSearch
 from gpunet.training.fit import Examples, Fitting
-from gpunet.training.history import Epoch, History
+from gpunet.training.history import History
 from gpunet.training.options import Callback, Options
 from gpunet.training.outputs import count_right, measure, outputs
+from gpunet.training.record import Epoch
 from gpunet.training.schedules import Schedule
 from gpunet.training.sgd import Progress
 from gpunet.training.source import Source, SourceRows

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gpunet import drawing
 from gpunet.parity import Report, Result, Row, Training, to_dict
-from gpunet.plots import drawing
 
 
 def show(report: Report, details: bool) -> None:

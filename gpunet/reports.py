@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gpunet.training.history import Epoch
+from gpunet.training.record import Epoch
 
 #: How each metric is written for people.
 METRICS = {

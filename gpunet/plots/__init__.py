@@ -3,11 +3,11 @@
 Each drawing is a `matplotlib.figure.Figure`; ``figure.savefig("picture.png")`` writes it.
 """
 
-from gpunet.plots.drawing import check_path
+from gpunet.drawing import check_path
 from gpunet.plots.learning_rate import learning_rate_finder
 from gpunet.plots.network import confusion_matrix, first_layer_weights
 from gpunet.plots.report import save, training_report
-from gpunet.plots.training import training_curves
+from gpunet.training.curves import training_curves
 
 __all__ = [
     "check_path",

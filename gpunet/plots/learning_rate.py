@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from gpunet import checks
+from gpunet import checks, drawing
+from gpunet.drawing import BLUE, LABEL, SMALL, VERMILION, Figure
 from gpunet.errors import InputError
-from gpunet.plots import drawing
-from gpunet.plots.drawing import BLUE, LABEL, SMALL, VERMILION, Figure
 
 
 def learning_rate_finder(etas: Any, costs: Any, suggestion: float | None = None) -> Figure:

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import checks, targets
+from gpunet import checks, drawing, targets
+from gpunet.drawing import BLUE, GREY, LABEL, SMALL, TITLE, Axes, Figure
 from gpunet.errors import InputError
 from gpunet.network import Network
-from gpunet.plots import drawing
-from gpunet.plots.drawing import BLUE, GREY, LABEL, SMALL, TITLE, Axes, Figure
 from gpunet.training.metrics import to_classes
 
 #: More neurons are not drawn; nobody could tell them apart.

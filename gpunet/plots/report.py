@@ -8,9 +8,11 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
+from gpunet import drawing
+from gpunet.drawing import LABEL, TITLE, Figure
 from gpunet.network import Network
-from gpunet.plots import drawing, network, training
-from gpunet.plots.drawing import LABEL, TITLE, Figure
+from gpunet.plots import network
+from gpunet.training import curves
 from gpunet.training.history import History
 
 #: A page has less room than a picture alone.
@@ -49,11 +51,11 @@ def training_report(
     InputError
         If there are no epochs, or the test data or names do not fit the network.
     """
-    draws = training.panels(history)
+    draws = curves.panels(history)
     figure = drawing.new_figure("a training's report", _WIDTH, _HEIGHT)
     columns = 1 if len(draws) <= 2 else 2 if len(draws) <= 6 else 3
     left, right = figure.subfigures(1, 2, width_ratios=[1.9 if network.is_image(net.sizes[0]) else 1.2, 1.0])
-    training.fill(left, history, draws, columns, _SIZE)
+    curves.fill(left, history, draws, columns, _SIZE)
     _draw_results(right, net, X_test, y_test, class_names)
     figure.suptitle(_facts(history, net), fontsize=TITLE)
     return figure
@@ -99,7 +101,7 @@ def _facts(history: History, net: Network) -> str:
     count = len(history.epochs)
     lines = (
         f"{network}, {parameters:,} parameters",
-        f"{training.how_it_ran(history)}, {count} epoch{'s' * (count > 1)} in {seconds:.3g} s",
+        f"{curves.how_it_ran(history)}, {count} epoch{'s' * (count > 1)} in {seconds:.3g} s",
     )
     return "\n".join(textwrap.shorten(line, _LONGEST_LINE, placeholder=" ...") for line in lines)
 

@@ -24,6 +24,7 @@ from gpunet.backends import Backend
 from gpunet.errors import FileFormatError, InputError, one_line
 from gpunet.model_file import SavedModel, SavedTraining
 from gpunet.training.history import History
+from gpunet.training.source import SourceRows
 
 #: So many rows, evenly spaced, tell whether the data are those of the checkpoint.
 _ROWS_COMPARED = 1000
@@ -229,7 +230,12 @@ def _is_state(state: Any) -> bool:
 
 
 def fingerprint(ops: Backend, arrays: Sequence[Any]) -> str:
-    """Return a short text that differs where the data do: their shapes, dtypes, and a checksum of some rows."""
+    """Return a short text that differs where the data do: their shapes, dtypes, and a checksum of some rows.
+
+    The first array may be `SourceRows`, which have their targets with them.
+    """
+    if isinstance(arrays[0], SourceRows):
+        return arrays[0].fingerprint()
     rows = np.unique(np.linspace(0, arrays[0].shape[0] - 1, _ROWS_COMPARED).astype(np.int64))
     checksum, kinds = 0, []
     for array in arrays:

@@ -15,7 +15,7 @@ from gpunet.backends import Array
 from gpunet.backprop import backpropagate, feedforward, gradient
 from gpunet.model import Model
 from gpunet.parameters import Parameters
-from gpunet.training.history import LayerFacts
+from gpunet.training.record import LayerFacts
 
 #: At most so many examples are looked at.
 PROBE = 1000

@@ -90,8 +90,6 @@ class Examples:
 
     def fingerprint(self, model: Model) -> str:
         """Return a short text that differs where the data do."""
-        if isinstance(self.X, SourceRows):
-            return self.X.fingerprint()
         return checkpoint.fingerprint(model.ops, self.arrays)
 
 
@@ -148,7 +146,13 @@ class Fitting:
         n, file = examples.X.shape[0], None
         if options.checkpoint is not None:
             described = options.description(len(model.sizes))
-            description = {**described, **self._facts, "data": examples.fingerprint(model)}
+            decides = validation if options.needs_validation else None  # else other data are as good
+            description = {
+                **described,
+                **self._facts,
+                "data": examples.fingerprint(model),
+                "validation": None if decides is None else decides.fingerprint(model),
+            }
             file = Checkpoint(options.checkpoint, description, self._saved, self._start, options.checkpoint_seconds)
             if resumed is not None:
                 resumed.check(options.checkpoint, description)
@@ -199,6 +203,7 @@ class Fitting:
 
 def recipe(model: Model, options: Options, n: int) -> Recipe:
     """Return what a step on some of n examples does."""
+    dropout = options.dropout_by_layer(len(model.sizes))
     return Recipe(
         model,
         min(options.batch_size, n),
@@ -206,7 +211,7 @@ def recipe(model: Model, options: Options, n: int) -> Recipe:
         l2=options.l2 / n,
         l1=options.l1 / n,
         weight_decay=options.weight_decay or 0.0,
-        dropout=options.dropout_by_layer(len(model.sizes)),
+        dropout=dropout if any(dropout) else (),
         max_norm=options.max_norm,
         clip_value=options.clip_value,
         clip_norm=options.clip_norm,

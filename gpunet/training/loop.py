@@ -14,12 +14,13 @@ import numpy.typing as npt
 from gpunet.backends import Array
 from gpunet.errors import DivergenceError, InputError
 from gpunet.model import Model
-from gpunet.training.checkpoint import Checkpoint, Snapshot
+from gpunet.training.checkpoint import Checkpoint, Snapshot, fingerprint
 from gpunet.training.diagnostics import Diagnostics
 from gpunet.training.early_stopping import EarlyStopping
-from gpunet.training.history import Epoch, History
+from gpunet.training.history import History
 from gpunet.training.options import Callback
 from gpunet.training.outputs import measure
+from gpunet.training.record import Epoch
 from gpunet.training.schedules import Schedule
 from gpunet.training.sgd import MiniBatchSGD, Progress
 
@@ -38,6 +39,10 @@ class Validation:
     def measure(self, model: Model) -> tuple[float, float]:
         """Return the mean cost and the score."""
         return measure(model, self.X, self.Y, self.task)
+
+    def fingerprint(self, model: Model) -> str:
+        """Return a short text that differs where the data do."""
+        return fingerprint(model.ops, [v for v in (self.X, self.Y) if v is not None])
 
 
 class Trainer(Protocol):
@@ -82,7 +87,8 @@ class Course:
         self._rng = rng
         self._validation, self._early_stopping = validation, early_stopping
         self._callbacks, self._diagnostics, self._checkpoint = callbacks, diagnostics, checkpoint
-        self._good, self._best = self._copy(), self._copy()
+        self._good = self._copy()
+        self._best: Array = None if early_stopping is None else self._copy()
         self._best_number = 0
         self._check_start()
 

@@ -14,7 +14,7 @@ from gpunet.errors import InputError
 from gpunet.optimizers import LBFGS, Optimizer
 from gpunet.training import early_stopping, schedules
 from gpunet.training.early_stopping import EarlyStopping
-from gpunet.training.history import Epoch
+from gpunet.training.record import Epoch
 from gpunet.training.sgd import ENGINES, MOST_THREADS
 
 #: Called after each epoch; the training ends if it returns True.

@@ -150,8 +150,9 @@ class VerbSteps:
 
     def take(self, data: Sequence[Array], index: Array, eta: float, threads: int, until: float = math.inf) -> int:
         ops, count = self.recipe.model.ops, int(index.shape[0])
-        if eta != self._eta:  # a captured step may have it inside
-            self._replays.clear()
+        if eta != self._eta:
+            if self.recipe.is_in_place or self.recipe.weight_decay:  # a captured step has it inside
+                self._replays.clear()
             self._eta = eta
         c = self._coefficients(-(-count // self.recipe.batch_size))
         with ops.threads(threads):

@@ -38,6 +38,7 @@ LAYERS = (
     {"initializers", "backends"},
     {"backprop", "parameters", "arrays", "architecture"},
     {"model", "model_file", "targets"},
+    {"drawing"},
     {"training"},
     {"network"},
     {"gradient_check", "config", "parity_reference"},

@@ -90,6 +90,16 @@ def test_an_eta_that_changes_and_all_penalties(fake, optimizer):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * np.abs(b).max())
 
 
+def test_a_launch_that_has_no_eta_inside_outlives_a_change_of_it(fake):
+    """Adam's comes from the device, so that a schedule costs no capture."""
+    options = {"optimizer": "adam", "l2": 0.5, "eta": gpunet.schedules.Exponential(0.1, 0.5)}
+    replayed = trained(REPLAYABLE[0], **options)
+    assert fake.graph_launches == 3 * 3 - 1
+    fake.capture_error = fake_cupy.CUDARuntimeError("not here")
+    for a, b in zip(parameters(replayed), parameters(trained(REPLAYABLE[0], **options)), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @pytest.mark.parametrize(("options", "reason"), NO_KERNEL, ids=lambda v: v if isinstance(v, str) else "-".join(v))
 def test_regularization_without_a_kernel_is_run_one_by_one(fake, caplog, options, reason):
     with caplog.at_level(logging.INFO, logger="gpunet"):

@@ -548,6 +548,22 @@ def test_no_new_parameter_of_fit_is_forgotten():
     assert set(inspect.signature(Network.fit).parameters) - free == tested | in_the_data
 
 
+def test_validation_data_that_decide_must_be_the_same(blobs, tmp_path):
+    """The best epoch's cost of one data set says nothing beside the cost of another."""
+    X, y = blobs
+    parts = [(X[100:], y[100:]), (X[:50], y[:50])]
+    for stopping, refuses in ((5, True), (None, False)):
+        path, given = tmp_path / f"{stopping}", {"early_stopping": stopping, "eta": 0.01}
+        small().fit(X[:100], y[:100], epochs=2, validation_data=parts[0], checkpoint=path, **given)
+        for part, other in zip(parts, (False, True), strict=True):
+            again = {"epochs": 3, "validation_data": part, "checkpoint": path, "resume": True, **given}
+            if refuses and other:
+                with pytest.raises(InputError, match=r"another training: validation was .* and is"):
+                    small().fit(X[:100], y[:100], **again)
+            else:
+                assert len(small().fit(X[:100], y[:100], **again).epochs) == 3
+
+
 def test_what_may_change(blobs, tmp_path, written):
     path = tmp_path / "training"
     path.write_bytes(written)

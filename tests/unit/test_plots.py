@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import gpunet
-from gpunet import plots
+from gpunet import drawing, plots
 from gpunet.errors import GpunetError, InputError
-from gpunet.plots import drawing, network, report
+from gpunet.plots import network, report
 from gpunet.training.history import Epoch, History, LayerFacts
 
 matplotlib = extras.need("matplotlib")

@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from gpunet import drawing
+from gpunet.drawing import BLUE, GREEN, LABEL, SMALL, VERMILION, Axes, Figure
 from gpunet.errors import InputError
-from gpunet.plots import drawing
-from gpunet.plots.drawing import BLUE, GREEN, LABEL, SMALL, VERMILION, Axes, Figure
-from gpunet.training.history import History
+from gpunet.training.record import Record
 
 #: Draws a panel: (axis, history, size of the labels).
-Draw = Callable[[Axes, History, float], None]
+Draw = Callable[[Axes, Record, float], None]
 
 #: R^2 below this says nothing more, and would press everything else together.
 _LOWEST_R_SQUARED = -1.0
@@ -22,13 +22,13 @@ _LOWEST_R_SQUARED = -1.0
 _COLUMNS = {1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3, 7: 4}
 
 
-def training_curves(history: History, path: str | os.PathLike[str] | None = None) -> Figure:
+def training_curves(history: Record, path: str | os.PathLike[str] | None = None) -> Figure:
     """Draw a training: cost, score, learning rate if it changed, and the layers if they were measured.
 
     Parameters
     ----------
-    history : History
-        What `fit` returned.
+    history : Record
+        Such as the `History` that `fit` returned.
     path : path, optional
         Where to write the picture, in the format of its suffix: .png, .svg, .pdf, ...
 
@@ -56,7 +56,7 @@ def training_curves(history: History, path: str | os.PathLike[str] | None = None
     return figure
 
 
-def panels(history: History) -> list[Draw]:
+def panels(history: Record) -> list[Draw]:
     """Return what there is to draw of a history.
 
     Raises
@@ -79,7 +79,7 @@ def panels(history: History) -> list[Draw]:
     return draws
 
 
-def fill(figure: Figure, history: History, draws: list[Draw], columns: int, size: float) -> None:
+def fill(figure: Figure, history: Record, draws: list[Draw], columns: int, size: float) -> None:
     """Draw the panels into a figure in so many columns, and below them the legend of the layers if there are any."""
     axes = figure.subplots(math.ceil(len(draws) / columns), columns, squeeze=False).flat
     for axis, draw in itertools.zip_longest(axes, draws):
@@ -102,7 +102,7 @@ def fill(figure: Figure, history: History, draws: list[Draw], columns: int, size
         )
 
 
-def how_it_ran(history: History) -> str:
+def how_it_ran(history: Record) -> str:
     """Return the optimizer, its settings and the machine in a line."""
     eta = "" if history.eta is None else f"η = {history.eta:g}, "
     return f"{history.optimizer}, {eta}mini-batch {history.batch_size}, {history.backend}"
@@ -113,7 +113,7 @@ def score_name(task: str | None) -> str:
     return {"classification": "accuracy", "regression": "R²"}.get(task or "", "score")
 
 
-def _epochs(axis: Axes, history: History) -> None:
+def _epochs(axis: Axes, history: Record) -> None:
     """Give the x axis whole epochs, and room for one alone."""
     numbers = [epoch.epoch for epoch in history.epochs]
     margin = max(0.5, 0.03 * (numbers[-1] - numbers[0]))
@@ -123,11 +123,11 @@ def _epochs(axis: Axes, history: History) -> None:
     )
 
 
-def _numbers(history: History) -> list[float]:
+def _numbers(history: Record) -> list[float]:
     return [epoch.epoch for epoch in history.epochs]
 
 
-def _cost(axis: Axes, history: History, size: float) -> None:
+def _cost(axis: Axes, history: Record, size: float) -> None:
     drawing.panel(axis, "cost", "epoch", "mean cost C", size)
     drawing.line(axis, _numbers(history), history.cost, 0, BLUE, label="training")
     validated = any(cost is not None for cost in history.validation_cost)
@@ -137,7 +137,7 @@ def _cost(axis: Axes, history: History, size: float) -> None:
     drawing.log_if_wide(axis, [*history.cost, *history.validation_cost], ratio=30)
 
 
-def _score(axis: Axes, history: History, size: float) -> None:
+def _score(axis: Axes, history: Record, size: float) -> None:
     name, scores = score_name(history.task), history.validation_score
     shown, what = history.best, "best"
     if history.best_epoch is not None:  # of whatever early stopping looked at, often the cost
@@ -156,7 +156,7 @@ def _score(axis: Axes, history: History, size: float) -> None:
         axis.set_ylim(_LOWEST_R_SQUARED, max(high, 0.0))
 
 
-def _eta(axis: Axes, history: History, size: float) -> None:
+def _eta(axis: Axes, history: Record, size: float) -> None:
     drawing.panel(axis, "learning rate", "epoch", "learning rate η", size)
     drawing.line(axis, _numbers(history), history.etas, 3, GREEN)
     drawing.log_if_wide(axis, history.etas)
@@ -170,7 +170,7 @@ _LENGTHS = [
 
 
 def _by_layer(name: str, title: str, label: str) -> Draw:
-    def draw(axis: Axes, history: History, size: float) -> None:
+    def draw(axis: Axes, history: Record, size: float) -> None:
         drawing.panel(axis, title, "epoch", label, size)
         _lines(axis, history, name)
         drawing.log_if_wide(axis, [getattr(layer, name) for epoch in history.epochs for layer in epoch.layers or ()])
@@ -178,7 +178,7 @@ def _by_layer(name: str, title: str, label: str) -> Draw:
     return draw
 
 
-def _idle(axis: Axes, history: History, size: float) -> None:
+def _idle(axis: Axes, history: Record, size: float) -> None:
     """Draw the shares of saturated and of dead neurons; where a picture has both, the dead are hollow."""
     layers = history.epochs[0].layers or ()
     kinds = {
@@ -193,7 +193,7 @@ def _idle(axis: Axes, history: History, size: float) -> None:
     axis.set_ylim(-3, 103)
 
 
-def _lines(axis: Axes, history: History, name: str, factor: float = 1.0, **options: Any) -> None:
+def _lines(axis: Axes, history: Record, name: str, factor: float = 1.0, **options: Any) -> None:
     """Draw a line for each layer that has a number of that name."""
     count = len(history.epochs[0].layers or ())
     colors = _colors(count)
