@@ -63,6 +63,14 @@ def share(value: Any, what: str) -> float:
     return number
 
 
+def from_0_to_1(value: Any, what: str) -> float:
+    """Return `value` as a float of at least 0 and at most 1."""
+    number = float_from_zero(value, what)
+    if number > 1:
+        raise InputError(f"{what} must be from 0 to 1, got {value!r:.60}.")
+    return number
+
+
 def between_0_and_1(value: Any, what: str) -> float:
     """Return `value` as a float above 0 and below 1."""
     number = positive_float(value, what)

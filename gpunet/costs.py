@@ -64,6 +64,8 @@ class Cost:
     least_outputs = 1
     #: Least and largest target that it takes.
     target_range: tuple[float, float] = (-math.inf, math.inf)
+    #: What its logarithms take smaller numbers for; 0: the smallest normal number of their dtype.
+    floor = 0.0
 
     def __init__(
         self,
@@ -182,17 +184,56 @@ class Quadratic(Cost):
         activation.pull_back_into(out, z, a, out, scratch, xp)
 
 
-class CrossEntropy(Cost):
-    """C = -sum_j y_j ln a_j + (1 - y_j) ln(1 - a_j), equation (63): each output a yes or no of its own."""
+class _Logarithmic(Cost):
+    """A cost of logarithms of probabilities.
 
-    outputs = ("sigmoid",)
-    cuda = "-(y * log(a < TINY ? TINY : a) + (REAL(1) - y) * log(REAL(1) - a < TINY ? TINY : REAL(1) - a))"
+    Parameters
+    ----------
+    floor : float, optional
+        What they take smaller probabilities for, in the cost, not in its gradient; by default the smallest normal
+        number of the dtype. scikit-learn takes the dtype's epsilon.
+    """
 
-    def __init__(self) -> None:
-        super().__init__("cross-entropy", self._log_loss, self._slope)
+    name: str
+
+    def __init__(self, floor: float = 0.0) -> None:
+        self.floor = checks.share(floor, f"floor of {self.name}")
+        super().__init__(self.name, self._log_loss, self._slope)
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        return {"floor": self.floor} if self.floor else {}
 
     def _log_loss(self, a: Array, y: Array, xp: Namespace) -> Array:
-        return -xp.sum(y * _safe_log(a, xp) + (1 - y) * _safe_log(1 - a, xp), axis=0)
+        raise NotImplementedError
+
+    def _slope(self, a: Array, y: Array, xp: Namespace) -> Array:
+        raise NotImplementedError
+
+
+class CrossEntropy(_Logarithmic):
+    """C = -sum_j y_j ln a_j + (1 - y_j) ln(1 - a_j), equation (63): each output a yes or no of its own.
+
+    Parameters
+    ----------
+    floor : float, optional
+        What the logarithms take smaller probabilities for, in the cost, not in its gradient; by default the smallest
+        normal number of the dtype. scikit-learn takes the dtype's epsilon.
+    """
+
+    name = "cross-entropy"
+    outputs = ("sigmoid",)
+
+    def __init__(self, floor: float = 0.0) -> None:
+        super().__init__(floor)
+        least = _cuda_floor(self.floor)
+        self.cuda = (
+            f"-(y * log(a < {least} ? {least} : a) + "
+            f"(REAL(1) - y) * log(REAL(1) - a < {least} ? {least} : REAL(1) - a))"
+        )
+
+    def _log_loss(self, a: Array, y: Array, xp: Namespace) -> Array:
+        return -xp.sum(y * _safe_log(a, xp, self.floor) + (1 - y) * _safe_log(1 - a, xp, self.floor), axis=0)
 
     def _slope(self, a: Array, y: Array, xp: Namespace) -> Array:
         return (a - y) / _at_least_tiny(a * (1 - a), xp)
@@ -223,16 +264,21 @@ class CrossEntropy(Cost):
             super().output_error_into(activation, z, a, y, out, total, scratch, xp)
 
 
-class LogLikelihood(Cost):
-    """C = -sum_j y_j ln a_j, equation (80): what others call categorical cross-entropy."""
+class LogLikelihood(_Logarithmic):
+    """C = -sum_j y_j ln a_j, equation (80): what others call categorical cross-entropy.
 
+    Parameters
+    ----------
+    floor : float, optional
+        What the logarithms take smaller probabilities for, in the cost, not in its gradient; by default the smallest
+        normal number of the dtype. scikit-learn takes the dtype's epsilon.
+    """
+
+    name = "log-likelihood"
     outputs = ("softmax",)
 
-    def __init__(self) -> None:
-        super().__init__("log-likelihood", self._log_loss, self._slope)
-
     def _log_loss(self, a: Array, y: Array, xp: Namespace) -> Array:
-        return -xp.sum(y * _safe_log(a, xp), axis=0)
+        return -xp.sum(y * _safe_log(a, xp, self.floor), axis=0)
 
     def _slope(self, a: Array, y: Array, xp: Namespace) -> Array:
         return -y / _at_least_tiny(a, xp)
@@ -401,20 +447,19 @@ class Quantile(_PerOutput):
 
 
 class Poisson(_PerOutput):
-    """a - y ln a, for counts y and their expected number a, an exp output.
+    """y ln(y / a) - y + a, for counts y and their expected number a, an exp output: half the Poisson deviance.
 
-    It is the negative log-likelihood of a Poisson distribution without ln y!, which no network changes; with
-    y ln y - y added it is half the deviance, and 0 where a = y.
+    It is 0 where a = y, and the negative log-likelihood of a Poisson distribution but for what no network changes.
     """
 
     name = "poisson"
     outputs = ("exp",)
     task = "regression"
     target_range = (0.0, math.inf)
-    cuda = "a - y * log(a < TINY ? TINY : a)"
+    cuda = "y * (log(y < TINY ? TINY : y) - log(a < TINY ? TINY : a)) - y + a"
 
     def each(self, a: Array, y: Array, xp: Namespace) -> Array:
-        return a - y * _safe_log(a, xp)
+        return y * (_safe_log(y, xp) - _safe_log(a, xp)) - y + a
 
     def slope(self, a: Array, y: Array, xp: Namespace) -> Array:
         return 1 - y / _at_least_tiny(a, xp)
@@ -442,11 +487,15 @@ class Poisson(_PerOutput):
             Cost.output_error_into(self, activation, z, a, y, out, total, scratch, xp)
             return
         if total is not None:
-            tiny = float(xp.finfo(a.dtype).smallest_normal)
-            xp.maximum(a, tiny, out=out)
+            tiny, logarithm = float(xp.finfo(a.dtype).smallest_normal), scratch(0)
+            xp.maximum(a, tiny, out=logarithm)
+            xp.log(logarithm, out=logarithm)
+            xp.maximum(y, tiny, out=out)
             xp.log(out, out=out)
+            xp.subtract(out, logarithm, out=out)
             xp.multiply(out, y, out=out)
-            xp.subtract(a, out, out=out)
+            xp.subtract(out, y, out=out)
+            xp.add(out, a, out=out)
             total += xp.sum(out)
         xp.subtract(a, y, out=out)
 
@@ -498,8 +547,12 @@ def _at_least_tiny(x: Array, xp: Namespace) -> Array:
     return at_least(x, float(xp.finfo(x.dtype).smallest_normal), xp)
 
 
-def _safe_log(x: Array, xp: Namespace) -> Array:
-    return xp.log(_at_least_tiny(x, xp))
+def _safe_log(x: Array, xp: Namespace, floor: float = 0.0) -> Array:
+    return xp.log(at_least(x, floor, xp) if floor else _at_least_tiny(x, xp))
+
+
+def _cuda_floor(floor: float) -> str:
+    return f"REAL({floor!r})" if floor else "TINY"
 
 
 BUILT_IN: dict[str, Cost] = {
@@ -517,7 +570,12 @@ BUILT_IN: dict[str, Cost] = {
 }
 
 #: Those that have constants of their own, by name.
-_WITH_PARAMETERS: dict[str, Callable[..., Cost]] = {"huber": Huber, "quantile": Quantile}
+_WITH_PARAMETERS: dict[str, Callable[..., Cost]] = {
+    "cross-entropy": CrossEntropy,
+    "log-likelihood": LogLikelihood,
+    "huber": Huber,
+    "quantile": Quantile,
+}
 
 
 def get(cost: str | Cost | Any) -> Cost:

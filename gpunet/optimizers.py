@@ -97,7 +97,7 @@ class Momentum(Optimizer):
     Parameters
     ----------
     mu : float, default 0.9
-        How much of the velocity v a step keeps, 0 <= mu < 1.
+        How much of the velocity v a step keeps, 0 <= mu <= 1.
     nesterov : bool, default False
         Whether to step by mu v - eta g with the new v, as Nesterov's accelerated gradient does, in the form of
         Sutskever et al., "On the importance of initialization and momentum in deep learning" (2013).
@@ -106,7 +106,7 @@ class Momentum(Optimizer):
     states = 1
 
     def __init__(self, mu: float = 0.9, *, nesterov: bool = False) -> None:
-        self.mu = checks.share(mu, "mu")
+        self.mu = checks.from_0_to_1(mu, "mu")
         self.nesterov = bool(nesterov)
         self.name = "nesterov" if self.nesterov else "momentum"
         self.cuda = "v0 = c[1] * v0 - c[0] * g; w += " + ("c[1] * v0 - c[0] * g;" if self.nesterov else "v0;")
@@ -144,6 +144,9 @@ class Adam(Optimizer):
         How much of the averages of g and of g^2 a step keeps.
     epsilon : float
         Added to the root of the second average.
+    epsilon_hat : bool, default False
+        Whether epsilon is added before the root's bias is corrected: the form at the end of the paper's section 2,
+        which scikit-learn and Keras have.
     """
 
     name = "adam"
@@ -151,18 +154,23 @@ class Adam(Optimizer):
     states = 2
     cuda = "v0 += c[1] * (g - v0); v1 = c[2] * v1 + c[3] * g * g; w -= c[0] * v0 / (sqrt(v1) * c[4] + c[5]);"
 
-    def __init__(self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8) -> None:
+    def __init__(
+        self, beta1: float = 0.9, beta2: float = 0.999, epsilon: float = 1e-8, *, epsilon_hat: bool = False
+    ) -> None:
         self.beta1, self.beta2 = checks.share(beta1, "beta1"), checks.share(beta2, "beta2")
         self.epsilon = checks.positive_float(epsilon, "epsilon")
+        self.epsilon_hat = bool(epsilon_hat)
 
     def settings(self) -> dict[str, float | bool]:
-        return {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+        constants = {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+        return {**constants, "epsilon_hat": True} if self.epsilon_hat else constants
 
     def coefficients(self, eta: float, step: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
         first, second = 1 - self.beta1**step, 1 - self.beta2**step
         constant = np.ones(len(step))
         fixed = [x * constant for x in (1 - self.beta1, self.beta2, 1 - self.beta2)]
-        return np.column_stack([eta / first, *fixed, second**-0.5, self.epsilon * constant])
+        epsilon = self.epsilon * (second**-0.5 if self.epsilon_hat else constant)
+        return np.column_stack([eta / first, *fixed, second**-0.5, epsilon])
 
     def update(self, w: Array, g: Array, v: Sequence[Array], c: Array, xp: Namespace) -> tuple[Array, ...]:
         v0 = v[0] + c[1] * (g - v[0])

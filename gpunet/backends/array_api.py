@@ -165,6 +165,10 @@ class ArrayAPIBackend(Backend):
             nabla *= xp.where(factor < 1, factor, xp.ones_like(factor))
         return nabla
 
+    def add_squares(self, w: Array, total: Array, factor: float = 1.0) -> Array:
+        total[:1] += factor * self.xp.sum(w * w, dtype=total.dtype)
+        return total
+
     def limit_norms(self, w: Array, most: float) -> Array:
         xp = self.xp
         norms = xp.sqrt(xp.sum(w * w, axis=1, keepdims=True))

@@ -162,6 +162,10 @@ class Backend(ABC):
         """
 
     @abstractmethod
+    def add_squares(self, w: Array, total: Array, factor: float = 1.0) -> Array:
+        """Add factor * the sum of w's squares, w of shape (p,), to total (see `new_total`)."""
+
+    @abstractmethod
     def limit_norms(self, w: Array, most: float) -> Array:
         """Shrink, in place, each row of w, (n_l, n_{l-1}), whose Euclidean norm is above `most` to that norm."""
 

@@ -81,6 +81,8 @@ class CompiledEngine:
     dtype : {"float32", "float64"}
     instruction_set : str, optional
         One of `instruction_sets`; by default the best.
+    floor : float, optional
+        What the cost's logarithms take smaller numbers for.
 
     Raises
     ------
@@ -97,10 +99,11 @@ class CompiledEngine:
         cost: str,
         dtype: str,
         instruction_set: str | None = None,
+        floor: float = 0.0,
     ) -> None:
         module = _module()
         try:
-            self._engine = module.Engine(sizes, activations, cost, dtype, instruction_set)
+            self._engine = module.Engine(sizes, activations, cost, dtype, instruction_set, floor)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{error}.") from error
 
@@ -148,11 +151,13 @@ class CompiledEngine:
         penalty: Penalty = NO_PENALTY,
         input_scale: float = 1.0,
         threads: int = 1,
-        cost: float = 0.0,
-    ) -> float:
-        """Train on the rows in `order`, mini-batch by mini-batch; return the sum of their costs added to `cost`.
+        sums: tuple[float, float] = (0.0, 0.0),
+        alpha: float = 0.0,
+    ) -> tuple[float, float]:
+        """Train on the rows in `order`, mini-batch by mini-batch; return `sums` with what was added.
 
-        Each example's cost is the one that its mini-batch met. Other Python threads run meanwhile; nothing ends the
+        The first is the sum of the examples' costs, each the one that its mini-batch met; the second, if there is an
+        alpha, the sum of all weights' squares before each step. Other Python threads run meanwhile; nothing ends the
         call early, so keep it short. The result has the same bits for every number of threads.
 
         Parameters
@@ -164,22 +169,25 @@ class CompiledEngine:
         batch_size : int
         rule : {"sgd", "momentum", "nesterov", "adam"}
         coefficients : sequence of float
-            (eta,); (eta, mu) for momentum and nesterov; (eta, beta1, beta2, epsilon, steps done so far) for adam.
+            (eta,); (eta, mu) for momentum and nesterov; (eta, beta1, beta2, epsilon, epsilon_hat, steps done so far)
+            for adam.
         penalty : Penalty
             Of the weights: l2 is lambda / n of the book's chapter 3.
         input_scale : float
             Multiplied into every input.
         threads : int
-        cost : float
-            The sum so far. Handed from call to call, it has the same bits however the rows are cut into calls.
+        sums : (float, float)
+            Those so far. Handed from call to call, they have the same bits however the rows are cut into calls.
+        alpha : float
+            alpha over the mini-batch's number of examples is added to l2.
         """
         try:
-            cost = self._engine.steps(
-                X, Y, order, batch_size, rule, coefficients, penalty, input_scale, threads, cost
+            sums = self._engine.steps(
+                X, Y, order, batch_size, rule, coefficients, penalty, input_scale, threads, sums, alpha
             )
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(f"{error}.") from error
-        return cost
+        return sums
 
 
 def _module() -> Any:

@@ -142,7 +142,7 @@ class CuPyBackend(InPlaceBackend):
         if not self._are_columns(a, y, s, out):
             pass
         elif isinstance(cost, LogLikelihood) and isinstance(activation, Softmax):
-            kernel = self._kernels.get("softmax_error", a.dtype)
+            kernel = self._kernels.get("softmax_error", a.dtype, Variant(cost=cost))
             sizes = np.int32(a.shape[0]), np.int32(a.shape[1])
             launch_warps(kernel, a.shape[1], (a, y, out, slots, *sizes), COST_BLOCKS)
             return out
@@ -171,6 +171,11 @@ class CuPyBackend(InPlaceBackend):
         J, K, rows = np.int32(delta.shape[0]), np.int32(a.shape[0]), np.int32(delta.size)
         launch_warps(self._kernels.get("outer_batch", out.dtype), delta.size, (delta, a, out, J, K, rows))
         return out
+
+    def add_squares(self, w: Array, total: Array, factor: float = 1.0) -> Array:
+        kernel = self._kernels.get("add_squares", w.dtype)
+        launch_elements(kernel, w.size, (w, total, np.float64(factor), np.int64(w.size)), COST_BLOCKS)
+        return total
 
     def gather(self, x: Array, index: Array, out: Array, scale: float = 1.0) -> Array:
         of_types = x.dtype in (out.dtype, np.uint8) and index.dtype == np.int64

@@ -54,6 +54,8 @@ class Variant(NamedTuple):
         if self.activation is not None and self.cost is not None:
             delta = self.cost.cuda_delta(self.activation)
             macros |= {"COST(a, y)": f"({self.cost.cuda})", "DELTA(a, y, s)": f"({delta})"}
+        if self.cost is not None and self.cost.floor:
+            macros["FLOOR"] = f"REAL({self.cost.floor!r})"
         if self.source_dtype is not None:
             macros["SOURCE"] = _C_TYPES[self.source_dtype]
         if self.optimizer is not None:
@@ -66,7 +68,7 @@ class Variant(NamedTuple):
 def source(name: str, dtype: str, macros: Mapping[str, str] | None = None) -> str:
     """Return the text of ``kernels/cuda/<name>.cu`` for `dtype`, with what it needs defined above it."""
     tiny = float(np.finfo(dtype).smallest_normal)
-    defined = {"REAL": _C_TYPES[dtype], "TINY": f"REAL({tiny!r})", **_NUMBERS, **(macros or {})}
+    defined = {"REAL": _C_TYPES[dtype], "TINY": f"REAL({tiny!r})", "FLOOR": "TINY", **_NUMBERS, **(macros or {})}
     text: str = cuda_source(name)
     return "".join(f"#define {macro} {value}\n" for macro, value in defined.items()) + text
 

@@ -92,6 +92,12 @@ class InPlaceBackend(ArrayAPIBackend):
             self.xp.multiply(rows, scale, out=rows)
         return out
 
+    def add_squares(self, w: Array, total: Array, factor: float = 1.0) -> Array:
+        for start in range(0, w.size, _PIECE):  # OpenBLAS spreads a longer dot product over threads of its own
+            piece = w[start : start + _PIECE]
+            total[:1] += factor * self.xp.vdot(piece, piece)
+        return total
+
     def update(
         self, optimizer: Optimizer, w: Array, nabla: Array, states: Array, c: Array, penalty: Penalty, n_weights: int
     ) -> Array:

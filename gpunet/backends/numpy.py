@@ -44,7 +44,7 @@ class NumPyBackend(InPlaceBackend):
         reason = compiled.why_not_compiled() or compiled.why_unsupported(activations, cost, optimizer)
         if reason is not None:
             raise DeviceError(f"{reason}.")
-        return CompiledEngine(sizes, [f.name for f in activations], cost.name, dtype)
+        return CompiledEngine(sizes, [f.name for f in activations], cost.name, dtype, floor=cost.floor)
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         try:

@@ -9,13 +9,13 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from gpunet.backends import Array
 from gpunet.backends.compiled import RULES
 from gpunet.errors import DeviceError
-from gpunet.optimizers import Penalty
+from gpunet.optimizers import Adam, Penalty
+from gpunet.training.draws import Draws
 from gpunet.training.steps import Recipe
 
 #: The engine's rows are padded to so many numbers, and mini-batches of so many examples make that felt.
@@ -67,7 +67,7 @@ class CompiledSteps:
         self._rule = RULES[recipe.optimizer.name]
         self._states = recipe.states()
         self._taken = 0
-        self._cost = 0.0
+        self._sums = 0.0, 0.0
         self._has_long_steps = 6 * model.parameters.flat.shape[0] * recipe.batch_size > _LONG_STEP
         self._abandoned = False
 
@@ -80,9 +80,9 @@ class CompiledSteps:
         return self._engine.most_threads
 
     @contextmanager
-    def epoch(self, rng: np.random.Generator) -> Iterator[None]:
+    def epoch(self, rng: Draws) -> Iterator[None]:
         flat = self.recipe.model.parameters.flat
-        self._cost = 0.0
+        self._sums = 0.0, 0.0
         self._engine.load(flat, list(self._states))
         try:
             yield
@@ -91,7 +91,10 @@ class CompiledSteps:
                 self._engine.store(flat, list(self._states))
 
     def cost(self) -> float:
-        return self._cost
+        return self._sums[0]
+
+    def penalty(self) -> float:
+        return 0.5 * (self.recipe.alpha or 0.0) * self._sums[1]
 
     def state(self) -> tuple[int, npt.NDArray[Any]]:
         return self._taken, self._states.copy()
@@ -101,13 +104,14 @@ class CompiledSteps:
         self._states[...] = states
 
     def _coefficients(self, eta: float) -> list[float]:
-        constants = [value for value in self.recipe.optimizer.settings().values() if not isinstance(value, bool)]
-        return [eta, *constants, *([self._taken] if self._rule == "adam" else [])]
+        optimizer = self.recipe.optimizer
+        constants = [value for value in optimizer.settings().values() if not isinstance(value, bool)]
+        return [eta, *constants, *([optimizer.epsilon_hat, self._taken] if isinstance(optimizer, Adam) else [])]
 
     def take(self, data: Sequence[Array], index: Array, eta: float, threads: int, until: float = math.inf) -> int:
         recipe, (X, Y) = self.recipe, data
 
-        def run() -> float:
+        def run() -> tuple[float, float]:
             return self._engine.steps(
                 X,
                 Y,
@@ -118,22 +122,23 @@ class CompiledSteps:
                 penalty,
                 recipe.model.input_scale,
                 threads,
-                self._cost,
+                self._sums,
+                recipe.alpha or 0.0,
             )
 
         coefficients = self._coefficients(eta)
         penalty = Penalty(recipe.l2, recipe.l1, eta * recipe.weight_decay)
-        self._cost = self._run_beside(run) if self._has_long_steps else run()
+        self._sums = self._run_beside(run) if self._has_long_steps else run()
         self._taken += -(-len(index) // recipe.batch_size)
         return len(index)
 
-    def _run_beside(self, run: Callable[[], float]) -> float:
+    def _run_beside(self, run: Callable[[], tuple[float, float]]) -> tuple[float, float]:
         """Return what `run` does, from a thread of its own: this one stays open to interrupts.
 
         After an interrupt the engine goes on by itself to the end of the call, on its own copy of the parameters,
         which nobody takes any more.
         """
-        done: Future[float] = Future()
+        done: Future[tuple[float, float]] = Future()
 
         def work() -> None:
             try:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet.backends import Array, Backend
+from gpunet.training.draws import Order
 from gpunet.training.source import Buffer, SourceRows
 
 #: Of data that pass through the device, so many bytes lie there at a time, twice.
@@ -24,7 +25,7 @@ class Data(Protocol):
 
     n: int
 
-    def parts(self, rng: np.random.Generator) -> Generator[Part]:
+    def parts(self, rng: Order) -> Generator[Part]:
         """Yield every example once, in an order drawn from `rng`; all parts but the last are whole mini-batches.
 
         A part's arrays may change as soon as the next one is asked for. Data in memory draw one permutation of the N
@@ -39,12 +40,14 @@ class Resident:
         self.n = arrays[0].shape[0]
         self._ops, self._arrays = ops, arrays
 
-    def parts(self, rng: np.random.Generator) -> Generator[Part]:
+    def parts(self, rng: Order) -> Generator[Part]:
         yield self._arrays, self._ops.asarray(rng.permutation(self.n))
 
 
 class Streamed:
     """Arrays in the host's memory, of which two parts lie on the device at a time.
+
+    The first may be a sparse matrix of SciPy's in CSR form, whose parts are dense.
 
     While the device works on one part, the host gathers the next one and sends it.
     """
@@ -61,7 +64,7 @@ class Streamed:
         ]
         self._index = ops.asarray(np.arange(self._rows))
 
-    def parts(self, rng: np.random.Generator) -> Generator[Part]:
+    def parts(self, rng: Order) -> Generator[Part]:
         order = rng.permutation(self.n)
         for number, start in enumerate(range(0, len(order), self._rows)):
             rows = order[start : start + self._rows]
@@ -69,14 +72,21 @@ class Streamed:
             sent = []
             for stage, source in zip(stages, self._sources, strict=True):
                 stage.wait()
-                if source.dtype == stage.host.dtype:
-                    np.take(source, rows, axis=0, out=stage.host[:m], mode="clip")  # "raise" would copy once more
-                else:
-                    stage.host[:m] = source[rows]
+                _take(source, rows, stage.host[:m])
                 sent.append(stage.send(m))
             yield sent, self._index[:m]
             for stage in stages:
                 stage.release()
+
+
+def _take(source: Any, rows: npt.NDArray[np.int64], out: npt.NDArray[Any]) -> None:
+    """Copy rows of an array or a sparse matrix."""
+    if not isinstance(source, np.ndarray):
+        out[...] = source[rows].toarray()
+    elif source.dtype == out.dtype:
+        np.take(source, rows, axis=0, out=out, mode="clip")  # "raise" would copy once more
+    else:
+        out[...] = source[rows]
 
 
 class Chunked:
@@ -98,7 +108,7 @@ class Chunked:
         shapes = [(rows, n, dtype) for n, dtype in columns]
         self._stages = [[ops.stage(*shape) for shape in shapes] for _ in range(2 if several else 1)]
 
-    def parts(self, rng: np.random.Generator) -> Generator[Part]:
+    def parts(self, rng: Order) -> Generator[Part]:
         left = [stage.host[:0] for stage in self._stages[0]]
         done = 0
         with closing(self._examples.filled(self._examples.drawn(rng), self._free)) as filled:

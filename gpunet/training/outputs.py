@@ -47,6 +47,18 @@ def outputs(model: Model, X: Array) -> npt.NDArray[Any]:
     return _in_smaller_chunks(model, X, by_chunks)
 
 
+def outputs_on_device(model: Model, X: Array) -> Array:
+    """Return a^L for each row of X, (N, n_in) -> (N, n_out), both on the device; see `outputs`."""
+
+    def by_chunks(chunk: int) -> Array:
+        result = model.ops.empty((X.shape[0], model.sizes[-1]), model.dtype)
+        for rows, _, work in _passes(model, X, chunk):
+            result[rows, ...] = work.a[-1].T
+        return result
+
+    return _in_smaller_chunks(model, X, by_chunks)
+
+
 def count_right(model: Model, X: Array, classes: npt.NDArray[np.int64]) -> int:
     """Return for how many rows of X, (N, n_in), the largest output is that of its class, (N,)."""
     ops = model.ops

@@ -15,6 +15,7 @@ from gpunet.backends import Array
 from gpunet.errors import DeviceError
 from gpunet.training import data
 from gpunet.training.compiled import CompiledSteps, is_worthwhile
+from gpunet.training.draws import Draws
 from gpunet.training.steps import Recipe, Steps, VerbSteps
 from gpunet.training.threads import ThreadChooser
 
@@ -42,8 +43,8 @@ class MiniBatchSGD:
         Inputs, one row an example, in their own dtype: on the device, or on the host if it does not hold them.
     Y : array, shape (N, n_out)
         Targets, one row an example, where X is.
-    rng : numpy.random.Generator
-        Draws each epoch's order, on the host, so that every backend sees the same.
+    rng : Draws
+        Draws each epoch's order, on the host, so that every backend sees the same; a `numpy.random.Generator` can.
     weights : array, shape (N, 1), optional
         Of the examples, where X is. A mini-batch's gradient is their weighted mean.
     engine : {"auto", "compiled", "verbs"}
@@ -61,7 +62,7 @@ class MiniBatchSGD:
         recipe: Recipe,
         X: Any,
         Y: Any,
-        rng: np.random.Generator,
+        rng: Draws,
         weights: Any = None,
         engine: str = "auto",
         threads: int | None = None,
@@ -72,7 +73,8 @@ class MiniBatchSGD:
         self.recipe = recipe
         self.steps = _steps(recipe, engine, weights is not None)
         self.rng = rng
-        self._whole = self.n if weights is None else float(model.ops.to_numpy(weights).sum(dtype=np.float64))
+        is_mean = weights is None or recipe.alpha is not None
+        self._whole = self.n if is_mean else float(model.ops.to_numpy(weights).sum(dtype=np.float64))
         flops = 6 * model.parameters.flat.shape[0] * m  # three products of 2 a weight and example
         self._chooser = ThreadChooser(self.steps.most_threads, flops, fixed=threads)
 
@@ -92,6 +94,11 @@ class MiniBatchSGD:
                     done += examples
                     tell.add(examples)
         return self.steps.cost() / self._whole
+
+    @property
+    def penalty(self) -> float:
+        """What scikit-learn's form of L2 adds to the last epoch's mean cost."""
+        return self.steps.penalty() / self._whole
 
     def _take_chunk(self, arrays: Sequence[Array], index: Array, eta: float) -> int:
         """Take some steps on the first of these rows; return the number of examples."""

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from gpunet import checks, targets
 from gpunet.errors import InputError
 from gpunet.model import Model
+from gpunet.training.draws import Order
 
 #: Inputs and targets of some examples in the host's memory, one a row.
 Buffer = tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -159,7 +160,7 @@ class SourceRows:
         self._read_inputs(0, X)
         return X
 
-    def drawn(self, rng: np.random.Generator) -> list[npt.NDArray[np.int64]]:
+    def drawn(self, rng: Order) -> list[npt.NDArray[np.int64]]:
         """Return the chunks of an epoch, those of each buffer in ascending order.
 
         Which chunks come together is drawn, unless one buffer holds them all.

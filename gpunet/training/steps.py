@@ -17,6 +17,7 @@ from gpunet.backprop import Workspace, backpropagate, feedforward, gradient
 from gpunet.model import Model
 from gpunet.optimizers import Optimizer, Penalty
 from gpunet.parameters import Parameters
+from gpunet.training.draws import Draws
 
 #: Steps that a device replays by one launch.
 REPLAYED = 32
@@ -36,6 +37,10 @@ class Recipe:
         l2 * w + l1 * sign(w) is added to the gradient of the weights.
     weight_decay : float
         eta * weight_decay * w is taken from the weights before the step.
+    alpha : float or None
+        scikit-learn's form of L2: alpha/W * w is added to the gradient of a mini-batch whose examples weigh W
+        together (each 1 if they have no weights), and alpha/2W * (sum of all w^2) to its cost. With it, the sum of a
+        mini-batch's costs is m times their weighted mean.
     dropout : sequence of float
         The share of the layers' activations, the input first, that is dropped; of layers it does not name, none.
     max_norm : float or None
@@ -50,6 +55,7 @@ class Recipe:
     l2: float = 0.0
     l1: float = 0.0
     weight_decay: float = 0.0
+    alpha: float | None = None
     dropout: Sequence[float] = ()
     max_norm: float | None = None
     clip_value: float | None = None
@@ -83,7 +89,7 @@ class Steps(Protocol):
     def at_once(self) -> int | None:
         """How many steps a call of `take` should have; None: any number."""
 
-    def epoch(self, rng: np.random.Generator) -> AbstractContextManager[None]:
+    def epoch(self, rng: Draws) -> AbstractContextManager[None]:
         """Return the context of an epoch's calls of `take`; what they draw comes from `rng`."""
 
     def take(self, data: Sequence[Array], index: Array, eta: float, threads: int, until: float) -> int:
@@ -95,6 +101,9 @@ class Steps(Protocol):
 
     def cost(self) -> float:
         """Return the sum of the examples' costs in this epoch, each as its mini-batch met it."""
+
+    def penalty(self) -> float:
+        """Return the sum of the penalties of alpha in this epoch, each times its mini-batch's number of examples."""
 
     def state(self) -> tuple[int, npt.NDArray[Any]]:
         """Return, between epochs, how many steps were taken and a copy of what the optimizer remembers."""
@@ -113,7 +122,7 @@ class VerbSteps:
         self._parameters = recipe.model.parameters.pairs()
         self._workspaces: dict[int, Workspace] = {}
         self._replays: dict[int, _Replay] = {}
-        self._total = recipe.model.ops.new_total()
+        self._total, self._squares = recipe.model.ops.new_total(), recipe.model.ops.new_total()
         self._taken = 0
         self._eta = math.nan
         self._states = recipe.states()
@@ -130,15 +139,19 @@ class VerbSteps:
         return self.recipe.model.ops.most_threads
 
     @contextmanager
-    def epoch(self, rng: np.random.Generator) -> Iterator[None]:
+    def epoch(self, rng: Draws) -> Iterator[None]:
         if any(self.recipe.dropout):  # a generator of its own: the order of the examples stays the same
             self._masks = np.random.default_rng(rng.integers(2**63))
-        self._total[...] = 0.0
+        self._total[...] = self._squares[...] = 0.0
         with self.recipe.model.ops.threads(1):  # what `take` asks for holds within it
             yield
 
     def cost(self) -> float:
         return float(self.recipe.model.ops.to_numpy(self._total).sum())
+
+    def penalty(self) -> float:
+        alpha = self.recipe.alpha or 0.0
+        return 0.5 * alpha * float(self.recipe.model.ops.to_numpy(self._squares).sum())
 
     def state(self) -> tuple[int, npt.NDArray[Any]]:
         return self._taken, np.array(self.recipe.model.ops.to_numpy(self._states))
@@ -194,25 +207,39 @@ class VerbSteps:
             work = self._workspaces[m] = model.workspace(m, dropout=recipe.dropout, weighted=len(data) > 2)
         ops.gather(data[0], index, out=work.a[0], scale=model.input_scale)
         ops.gather(data[1], index, out=work.y)
+        l2 = recipe.l2
         if work.weights is not None:
             ops.gather(data[2], index, out=work.weights)
+        if recipe.alpha is not None:
+            l2 = recipe.alpha / self._whole(work)
+            if recipe.alpha:
+                ops.add_squares(parameters.flat[: parameters.n_weights], self._squares, l2 * m / recipe.alpha)
         self._draw_masks(work)
         feedforward(ops, layers, work)
         backpropagate(ops, layers, model.cost, work, total=self._total)
         if c is None:
-            decay = eta * (recipe.l2 + recipe.weight_decay)
+            decay = eta * (l2 + recipe.weight_decay)
             gradient(ops, work, self._parameters, alpha=-eta / m, beta=1.0, decay=decay)
         else:
             gradient(ops, work, self._nabla.pairs(), alpha=1 / m)
             if recipe.clip_value or recipe.clip_norm:
                 ops.clip(self._nabla.flat, recipe.clip_value, recipe.clip_norm)
-            penalty = Penalty(recipe.l2, recipe.l1, eta * recipe.weight_decay)
+            penalty = Penalty(l2, recipe.l1, eta * recipe.weight_decay)
             ops.update(
                 recipe.optimizer, parameters.flat, self._nabla.flat, self._states, c, penalty, parameters.n_weights
             )
         if recipe.max_norm is not None:
             for layer in layers[:-1]:
                 ops.limit_norms(layer.weights, recipe.max_norm)
+
+    def _whole(self, work: Workspace) -> float:
+        """Return what the mini-batch's examples weigh together; their weights are scaled so as to add up to m."""
+        if work.weights is None:
+            return work.m
+        whole = float(self.recipe.model.ops.to_numpy(work.weights).sum(dtype=np.float64))
+        if whole:
+            work.weights *= work.m / whole
+        return whole or math.inf
 
     def _draw_masks(self, work: Workspace) -> None:
         """Draw which activations are dropped, and what the others are multiplied with to make up for it."""

@@ -31,6 +31,7 @@ struct Layer {
     Real *w, *w_t, *b;                    // w_t is the transpose of w, for BP2; null in layer 1, which has no BP2
     Real *state_w[MOST_STATES], *state_b[MOST_STATES];
     Real *a, *delta;                      // (batch, n_out)
+    double *squares;                      // (panels_t, panels): the sum of w^2 in each tile, if it is asked for
 };
 
 // A gathered mini-batch.
@@ -45,6 +46,7 @@ struct Network {
     int64_t layers;                       // without the input
     Layer<Real> *layer;
     Cost cost;
+    Real floor;                           // what logarithms in the cost take smaller numbers for
     int64_t batch_capacity, batch_stride; // of every batch, from panel to panel, in numbers
     int64_t words;                        // of an example's mask
     Batch<Real> batch[2];                 // one is trained on while the next is gathered
@@ -71,8 +73,11 @@ struct Job {
     int64_t n, batch_size;
     Rule rule;
     double eta, mu, beta1, beta2, epsilon, steps_done;
+    bool epsilon_hat;                     // whether epsilon is added before the root's correction
     double l2, l1, decay, input_scale;
-    double total;                         // in and out: the sum of the costs so far
+    double alpha;                         // alpha / (examples of the mini-batch) is added to l2
+    double total;                         // in and out: the sum of the costs so far,
+    double squares;                       // and of all w^2 before each step, if there is an alpha
 };
 
 // The code for one instruction set.

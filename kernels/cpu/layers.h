@@ -90,14 +90,14 @@ static void softmax_prime(int64_t i, int64_t n, int64_t stride, Real *delta, con
 }
 
 template <class Real>
-INLINE Vector<Real> safe_log(Vector<Real> x) {
-    return log<Real>(x < Format<Real>::tiny ? all(Format<Real>::tiny) : x);
+INLINE Vector<Real> safe_log(Vector<Real> x, Real floor) {
+    return log<Real>(x < floor ? all(floor) : x);
 }
 
 // The cost of row i; its delta, BP1, times `scale`, with zeros in the padding.
 template <class Real>
 static double output_error(Cost cost, Activation activation, int64_t i, int64_t n, int64_t stride, const Real *a,
-                           const Real *y, Real scale, Real *delta) {
+                           const Real *y, Real scale, Real floor, Real *delta) {
     typedef Vector<Real> V;
     V total{};
     Real whole = 1;
@@ -116,10 +116,10 @@ static double output_error(Cost cost, Activation activation, int64_t i, int64_t 
                 error *= derivative<Real>(activation, aj);
                 break;
             case CROSS_ENTROPY:
-                c = -(yj * safe_log<Real>(aj) + (Real(1) - yj) * safe_log<Real>(Real(1) - aj));
+                c = -(yj * safe_log<Real>(aj, floor) + (Real(1) - yj) * safe_log<Real>(Real(1) - aj, floor));
                 break;
             default:
-                c = -(yj * safe_log<Real>(aj));
+                c = -(yj * safe_log<Real>(aj, floor));
                 error = aj * whole - yj;
         }
         total += real ? c : V{};

@@ -172,7 +172,7 @@ class Engine {
     virtual ~Engine() = default;
     virtual void load(PyObject *parameters, PyObject *states) = 0;
     virtual void store(PyObject *parameters, PyObject *states) = 0;
-    virtual double steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) = 0;
+    virtual void steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) = 0;
     const InstructionSet &instruction_set;
     std::atomic<long> busy{0};  // the process in which a call is running
 };
@@ -181,9 +181,9 @@ template <class Real>
 class EngineOf : public Engine {
    public:
     EngineOf(const InstructionSet &set, const std::vector<int64_t> &sizes, const std::vector<Activation> &activations,
-             Cost cost)
+             Cost cost, double floor)
         : Engine(set), n_in_(sizes.front()), n_out_(sizes.back()),
-          memory_(sizes, activations, cost, set.vector_bytes) {}
+          memory_(sizes, activations, cost, floor, set.vector_bytes) {}
 
     void load(PyObject *parameters, PyObject *states) override {
         std::vector<std::unique_ptr<Array>> views;
@@ -207,7 +207,7 @@ class EngineOf : public Engine {
         memory_.store(to, of_states);
     }
 
-    double steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) override {
+    void steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) override {
         expect_loaded();
         const int needed = STATES_OF_RULE[job.rule];
         if (memory_.states() < needed)
@@ -224,7 +224,7 @@ class EngineOf : public Engine {
         job.Y = Y.data();
         job.order = static_cast<const int64_t *>(order.data());
         job.n = order.length(0);
-        if (job.n == 0) return job.total;
+        if (job.n == 0) return;
         for (int64_t i = 0; i < job.n; i++)
             if (job.order[i] < 0 || job.order[i] >= examples)
                 throw Error{PyExc_IndexError, "order[" + std::to_string(i) + "] is " + std::to_string(job.order[i]) +
@@ -237,7 +237,6 @@ class EngineOf : public Engine {
             else
                 instruction_set.train_double(memory_.network, job, team, thread);
         });
-        return job.total;
     }
 
    private:
@@ -259,7 +258,7 @@ class EngineOf : public Engine {
 };
 
 std::unique_ptr<Engine> make_engine(PyObject *sizes_, PyObject *activations_, const char *cost_, const char *dtype,
-                                    const char *instruction_set) {
+                                    const char *instruction_set, double floor) {
     std::vector<int64_t> sizes;
     for_items(sizes_, "sizes", [&](PyObject *item) {
         const long long n = PyLong_AsLongLong(item);
@@ -277,6 +276,7 @@ std::unique_ptr<Engine> make_engine(PyObject *sizes_, PyObject *activations_, co
     if ((cost == CROSS_ENTROPY && activations.back() != SIGMOID) ||
         (cost == LOG_LIKELIHOOD && activations.back() != SOFTMAX))
         value_error("cross-entropy goes with sigmoid outputs, log-likelihood with softmax outputs");
+    if (!(floor >= 0 && floor < 1)) value_error("floor must be at least 0 and below 1");
     const auto usable = usable_instruction_sets();
     const InstructionSet *set = usable.front();
     if (instruction_set) {
@@ -285,8 +285,8 @@ std::unique_ptr<Engine> make_engine(PyObject *sizes_, PyObject *activations_, co
         set = usable[size_t(index_of(instruction_set, names, "instruction set"))];
     }
     if (index_of(dtype, {"float32", "float64"}, "dtype") == 0)
-        return std::make_unique<EngineOf<float>>(*set, sizes, activations, cost);
-    return std::make_unique<EngineOf<double>>(*set, sizes, activations, cost);
+        return std::make_unique<EngineOf<float>>(*set, sizes, activations, cost, floor);
+    return std::make_unique<EngineOf<double>>(*set, sizes, activations, cost, floor);
 }
 
 std::vector<double> numbers(PyObject *sequence, const char *name) {
@@ -306,10 +306,11 @@ void set_penalty(Job &job, PyObject *penalty) {
     job.decay = given[2];
 }
 
-// The rule's coefficients: sgd (eta,), momentum and nesterov (eta, mu), adam (eta, beta1, beta2, epsilon, steps done).
+// The rule's coefficients: sgd (eta,), momentum and nesterov (eta, mu), adam (eta, beta1, beta2, epsilon, whether that
+// is the one added before the root's correction, steps done).
 void set_coefficients(Job &job, PyObject *coefficients) {
     const std::vector<double> given = numbers(coefficients, "coefficients");
-    const size_t needed = job.rule == SGD ? 1 : job.rule == ADAM ? 5 : 2;
+    const size_t needed = job.rule == SGD ? 1 : job.rule == ADAM ? 6 : 2;
     if (given.size() != needed)
         value_error(std::string("rule ") + RULES[job.rule] + " takes " + std::to_string(needed) + " coefficients, got " +
                     std::to_string(given.size()));
@@ -319,7 +320,8 @@ void set_coefficients(Job &job, PyObject *coefficients) {
     job.beta1 = given[1];
     job.beta2 = given[2];
     job.epsilon = given[3];
-    job.steps_done = given[4];
+    job.epsilon_hat = given[4] != 0;
+    job.steps_done = given[5];
 }
 
 // -- The Python class -------------------------------------------------------------------------------------------
@@ -346,13 +348,14 @@ class Turn {
 
 PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
-        static const char *names[] = {"sizes", "activations", "cost", "dtype", "instruction_set", nullptr};
+        static const char *names[] = {"sizes", "activations", "cost", "dtype", "instruction_set", "floor", nullptr};
         PyObject *sizes, *activations;
         const char *cost, *dtype, *instruction_set = nullptr;
-        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOss|z:Engine", const_cast<char **>(names), &sizes, &activations,
-                                         &cost, &dtype, &instruction_set))
+        double floor = 0;
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOss|zd:Engine", const_cast<char **>(names), &sizes,
+                                         &activations, &cost, &dtype, &instruction_set, &floor))
             throw PythonError{};
-        std::unique_ptr<Engine> engine = make_engine(sizes, activations, cost, dtype, instruction_set);
+        std::unique_ptr<Engine> engine = make_engine(sizes, activations, cost, dtype, instruction_set, floor);
         const auto allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(type, Py_tp_alloc));
         PyObject *self = checked(allocate(type, 0));
         reinterpret_cast<EngineObject *>(self)->engine = engine.release();
@@ -399,16 +402,16 @@ class WithoutGIL {
 PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
     return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
         static const char *names[] = {"X", "Y", "order", "batch_size", "rule", "coefficients", "penalty", "input_scale",
-                                      "threads", "cost", nullptr};
+                                      "threads", "sums", "alpha", nullptr};
         PyObject *X, *Y, *order, *coefficients, *penalty = nullptr;
         long long batch_size;
         const char *rule;
         int threads = 1;
         Job job{};
         job.input_scale = 1.0;
-        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|Odid:steps", const_cast<char **>(names), &X, &Y, &order,
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|Odi(dd)d:steps", const_cast<char **>(names), &X, &Y, &order,
                                          &batch_size, &rule, &coefficients, &penalty, &job.input_scale, &threads,
-                                         &job.total))
+                                         &job.total, &job.squares, &job.alpha))
             throw PythonError{};
         const Turn turn(self);
         if (batch_size < 1) value_error("batch_size must be at least 1");
@@ -420,12 +423,11 @@ PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
         const Array inputs(X, "X", false), targets(Y, "Y", false), rows(order, "order", false);
         rows.expect_type('q', "int64");
         rows.expect_shape({-1});
-        double total;
         {
             const WithoutGIL without;
-            total = turn.engine.steps(inputs, targets, rows, job, threads);
+            turn.engine.steps(inputs, targets, rows, job, threads);
         }
-        return PyFloat_FromDouble(total);
+        return Py_BuildValue("(dd)", job.total, job.squares);
     });
 }
 
@@ -449,8 +451,9 @@ PyMethodDef engine_methods[] = {
     {"store", engine_store, METH_VARARGS, "store(parameters, states): copy them from the engine into flat arrays."},
     {"steps", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(engine_steps)), METH_VARARGS | METH_KEYWORDS,
      "steps(X, Y, order, batch_size, rule, coefficients, penalty=(0.0, 0.0, 0.0), input_scale=1.0, threads=1,\n"
-     "cost=0.0): train on the rows in `order`, mini-batch by mini-batch; return `cost` and the sum of their costs, each\n"
-     "as its mini-batch met it. The penalty is (l2, l1, decay)."},
+     "sums=(0.0, 0.0), alpha=0.0): train on the rows in `order`, mini-batch by mini-batch; return `sums` with what was\n"
+     "added: the examples' costs, each as its mini-batch met it, and with an alpha the weights' squares before each\n"
+     "step. The penalty is (l2, l1, decay); alpha over the mini-batch's examples is added to l2."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -461,8 +464,9 @@ PyGetSetDef engine_attributes[] = {
 
 PyType_Slot engine_slots[] = {
     {Py_tp_doc, const_cast<char *>(
-                    "Engine(sizes, activations, cost, dtype, instruction_set=None): a network in the CPU's memory,\n"
-                    "trained by compiled mini-batch gradient descent.")},
+                    "Engine(sizes, activations, cost, dtype, instruction_set=None, floor=0.0): a network in the CPU's\n"
+                    "memory, trained by compiled mini-batch gradient descent. The cost's logarithms take what is\n"
+                    "smaller than floor for floor.")},
     {Py_tp_new, reinterpret_cast<void *>(engine_new)},
     {Py_tp_dealloc, reinterpret_cast<void *>(engine_dealloc)},
     {Py_tp_methods, engine_methods},

@@ -15,6 +15,10 @@ namespace gpunet {
 namespace {
 
 constexpr size_t LINE = 64, LARGE_PAGE = size_t(1) << 21;
+//: Of the widest instruction set's panels of floats.
+constexpr int64_t MOST_COLUMNS = 32;
+//: Inputs that are moved together: a line of floats.
+constexpr int64_t BLOCK = 16;
 
 // Hands out pieces of one block of memory: first to count, then to place.
 class Pieces {
@@ -58,7 +62,7 @@ void Memory::reserve(size_t bytes) {
 
 template <class Real>
 NetworkMemory<Real>::NetworkMemory(const std::vector<int64_t> &sizes, const std::vector<Activation> &activations,
-                                   Cost cost, int vector_bytes)
+                                   Cost cost, double floor, int vector_bytes)
     : columns_(2 * vector_bytes / int64_t(sizeof(Real))), layers_(activations.size()) {
     for (size_t l = 0; l < layers_.size(); l++) {
         Layer<Real> &layer = layers_[l];
@@ -74,6 +78,7 @@ NetworkMemory<Real>::NetworkMemory(const std::vector<int64_t> &sizes, const std:
     network.layers = int64_t(layers_.size());
     network.layer = layers_.data();
     network.cost = cost;
+    network.floor = std::max(Real(floor), std::numeric_limits<Real>::min());
     network.words = (sizes[0] + GROUP * WORD - 1) / (GROUP * WORD);
     network.scratch_stride = columns_ * columns_;
 }
@@ -107,6 +112,7 @@ void NetworkMemory<Real>::place_parameters(int states) {
                 layer.state_w[s] = s < states ? pieces.template take<Real>(weights) : nullptr;
                 layer.state_b[s] = s < states ? pieces.template take<Real>(biases) : nullptr;
             }
+            layer.squares = pieces.template take<double>(layer.panels * layer.panels_t);
         }
     };
     states_ = -1;
@@ -118,43 +124,78 @@ void NetworkMemory<Real>::place_parameters(int states) {
     states_ = states;
 }
 
-// Call move(flat index, w or b, its states, the place in them) for all parameters.
+// Call move(layer, flat, place, n, count) for all weights, in blocks of n neurons and `count` inputs that begin at `flat`
+// in the flat array and at `place` in the layer's panels: few enough that both sides of the transpose stay in the cache.
 template <class Real>
 template <class Move>
-void NetworkMemory<Real>::for_parameters(Move move) const {
-    int64_t at = 0;
-    for (const Layer<Real> &layer : layers_)
-        for (int64_t j = 0; j < layer.n_out; j++)
-            for (int64_t k = 0; k < layer.n_in; k++, at++) {
-                const int64_t place = j / columns_ * layer.panel_stride + k * columns_ + j % columns_;
-                move(at, layer.w, layer.state_w, place);
-            }
-    for (const Layer<Real> &layer : layers_)
-        for (int64_t j = 0; j < layer.n_out; j++, at++) move(at, layer.b, layer.state_b, j);
+void NetworkMemory<Real>::for_blocks(Move move) const {
+    int64_t flat = 0;
+    for (const Layer<Real> &layer : layers_) {
+        for (int64_t p = 0; p < layer.panels; p++)
+            for (int64_t k = 0; k < layer.n_in; k += BLOCK)
+                move(layer, flat + p * columns_ * layer.n_in + k, p * layer.panel_stride + k * columns_,
+                     std::min(columns_, layer.n_out - p * columns_), std::min(BLOCK, layer.n_in - k));
+        flat += layer.n_in * layer.n_out;
+    }
 }
+
+namespace {
+
+// to[k * columns + j] = from[j * n_in + k] for j < n, k < count
+template <class Real>
+void into_panel(const Real *from, int64_t n_in, int64_t n, int64_t count, int64_t columns, Real *to) {
+    Real block[BLOCK * MOST_COLUMNS];
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t k = 0; k < count; k++) block[k * MOST_COLUMNS + j] = from[j * n_in + k];
+    for (int64_t k = 0; k < count; k++) std::memcpy(to + k * columns, block + k * MOST_COLUMNS, size_t(n) * sizeof(Real));
+}
+
+template <class Real>
+void out_of_panel(const Real *from, int64_t n_in, int64_t n, int64_t count, int64_t columns, Real *to) {
+    for (int64_t j = 0; j < n; j++)
+        for (int64_t k = 0; k < count; k++) to[j * n_in + k] = from[k * columns + j];
+}
+
+}  // namespace
 
 template <class Real>
 void NetworkMemory<Real>::load(const Real *parameters, const std::vector<const Real *> &states) {
     if (int(states.size()) != states_) place_parameters(int(states.size()));
-    for_parameters([&](int64_t at, Real *to, Real *const *state, int64_t place) {
-        to[place] = parameters[at];
-        for (size_t s = 0; s < states.size(); s++) state[s][place] = states[s][at];
+    for_blocks([&](const Layer<Real> &layer, int64_t flat, int64_t place, int64_t n, int64_t count) {
+        into_panel(parameters + flat, layer.n_in, n, count, columns_, layer.w + place);
+        for (size_t s = 0; s < states.size(); s++)
+            into_panel(states[s] + flat, layer.n_in, n, count, columns_, layer.state_w[s] + place);
     });
+    const Real *weights = parameters;
     for (const Layer<Real> &layer : layers_) {
-        if (!layer.w_t) continue;
-        for (int64_t k = 0; k < layer.n_in; k++)
+        for (int64_t q = 0; layer.w_t && q < layer.panels_t; q++)
             for (int64_t j = 0; j < layer.n_out; j++)
-                layer.w_t[k / columns_ * layer.panel_stride_t + j * columns_ + k % columns_] =
-                    layer.w[j / columns_ * layer.panel_stride + k * columns_ + j % columns_];
+                std::memcpy(layer.w_t + q * layer.panel_stride_t + j * columns_, weights + j * layer.n_in + q * columns_,
+                            size_t(std::min(columns_, layer.n_in - q * columns_)) * sizeof(Real));
+        weights += layer.n_in * layer.n_out;
+    }
+    int64_t flat = weights - parameters;
+    for (const Layer<Real> &layer : layers_) {
+        std::copy_n(parameters + flat, layer.n_out, layer.b);
+        for (size_t s = 0; s < states.size(); s++) std::copy_n(states[s] + flat, layer.n_out, layer.state_b[s]);
+        flat += layer.n_out;
     }
 }
 
 template <class Real>
 void NetworkMemory<Real>::store(Real *parameters, const std::vector<Real *> &states) const {
-    for_parameters([&](int64_t at, const Real *from, Real *const *state, int64_t place) {
-        parameters[at] = from[place];
-        for (size_t s = 0; s < states.size(); s++) states[s][at] = state[s][place];
+    for_blocks([&](const Layer<Real> &layer, int64_t flat, int64_t place, int64_t n, int64_t count) {
+        out_of_panel(layer.w + place, layer.n_in, n, count, columns_, parameters + flat);
+        for (size_t s = 0; s < states.size(); s++)
+            out_of_panel(layer.state_w[s] + place, layer.n_in, n, count, columns_, states[s] + flat);
     });
+    int64_t flat = 0;
+    for (const Layer<Real> &layer : layers_) flat += layer.n_in * layer.n_out;
+    for (const Layer<Real> &layer : layers_) {
+        std::copy_n(layer.b, layer.n_out, parameters + flat);
+        for (size_t s = 0; s < states.size(); s++) std::copy_n(layer.state_b[s], layer.n_out, states[s] + flat);
+        flat += layer.n_out;
+    }
 }
 
 template <class Real>

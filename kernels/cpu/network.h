@@ -27,7 +27,7 @@ template <class Real>
 class NetworkMemory {
    public:
     NetworkMemory(const std::vector<int64_t> &sizes, const std::vector<Activation> &activations, Cost cost,
-                  int vector_bytes);
+                  double floor, int vector_bytes);
 
     int64_t parameters() const { return parameters_; }
     int states() const { return states_; }  // -1: no parameters are loaded
@@ -52,7 +52,7 @@ class NetworkMemory {
     int64_t batch_stride(int64_t rows) const;
     void place_parameters(int states);
     template <class Move>
-    void for_parameters(Move move) const;
+    void for_blocks(Move move) const;
 };
 
 extern template class NetworkMemory<float>;

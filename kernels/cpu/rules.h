@@ -30,6 +30,19 @@ static void shrink(Real share, Real amount, int64_t n, Real *w) {
         for (int64_t i = 0; i < n; i++) w[i] -= share * w[i] + amount * sign(w[i]);
 }
 
+// Of the first n columns of a tile.
+template <class Real>
+static double sum_of_squares(int64_t rows, int64_t n, const Real *w) {
+    Vector<Real> total0{}, total1{};
+    const auto real0 = columns<Real>(0, n), real1 = columns<Real>(LANES<Real>, n);
+    for (int64_t r = 0; r < rows; r++, w += NR<Real>) {
+        const Vector<Real> w0 = real0 ? load(w) : Vector<Real>{}, w1 = real1 ? load(w + LANES<Real>) : Vector<Real>{};
+        total0 += w0 * w0;
+        total1 += w1 * w1;
+    }
+    return double(sum<Real>(total0 + total1));
+}
+
 template <class Real>
 static void add_l1(Real l1, int64_t n, const Real *__restrict w, Real *__restrict g) {
     for (int64_t i = 0; i < n; i++) g[i] += l1 * sign(w[i]);

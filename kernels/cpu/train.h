@@ -71,6 +71,7 @@ class Trainer {
         gather(0, net.batch[0]);
         barrier();
         for (int64_t start = 0, number = 0; start < job.n; start += job.batch_size, number++) {
+            if (number) add_squares();
             m = min(job.batch_size, job.n - start);
             batch = net.batch[number % 2];
             set_step(job.steps_done + double(number + 1));
@@ -84,6 +85,7 @@ class Trainer {
             gather(start + job.batch_size, net.batch[(number + 1) % 2]);
             barrier();
         }
+        add_squares();
     }
 
    private:
@@ -119,10 +121,11 @@ class Trainer {
     void set_step(double t) {
         step.rule = job.rule;
         step.error_scale = Real((job.rule == SGD ? -job.eta : 1.0) / double(m));
-        step.l2 = Real(job.l2);
+        const double l2 = job.l2 + job.alpha / double(m);
+        step.l2 = Real(l2);
         step.l1 = Real(job.l1);
         step.decay = Real(job.decay);
-        step.share = Real(job.eta * job.l2 + job.decay);
+        step.share = Real(job.eta * l2 + job.decay);
         step.amount = Real(job.eta * job.l1);
         step.eta = Real(job.eta);
         step.mu = Real(job.mu);
@@ -132,7 +135,9 @@ class Trainer {
         step.epsilon = Real(job.epsilon);
         if (job.rule != ADAM) return;
         step.eta_t = Real(job.eta / (1 - __builtin_pow(job.beta1, t)));
-        step.scale2 = Real(1 / __builtin_sqrt(1 - __builtin_pow(job.beta2, t)));
+        const double scale2 = 1 / __builtin_sqrt(1 - __builtin_pow(job.beta2, t));
+        step.scale2 = Real(scale2);
+        if (job.epsilon_hat) step.epsilon = Real(job.epsilon * scale2);
     }
 
     // -- The mini-batch ---------------------------------------------------------------------------------------
@@ -223,7 +228,7 @@ class Trainer {
         Layer<Real> &output = net.layer[net.layers - 1];
         by_rows([&](int64_t i) {
             net.costs[i] = output_error(net.cost, output.activation, i, output.n_out, net.batch_stride, output.a,
-                                        batch.y, step.error_scale, output.delta);
+                                        batch.y, step.error_scale, net.floor, output.delta);
         });
         for (int64_t l = net.layers - 1; l > 0; l--) {
             Layer<Real> &following = net.layer[l], &layer = net.layer[l - 1];
@@ -317,6 +322,8 @@ class Trainer {
         const int64_t rows = min(N, layer.n_in - q * N), at = p * layer.panel_stride + q * N * N;
         const int width = width_of<Real>(p * N, layer.n_out);
         Real *w = layer.w + at;
+        if (job.alpha != 0)
+            layer.squares[q * layer.panels + p] = sum_of_squares<Real>(rows, min(N, layer.n_out - p * N), w);
         a += q * net.batch_stride;
         const bool descent = step.rule == SGD;
         Real *to = descent ? w : net.scratch + thread * net.scratch_stride;
@@ -402,6 +409,13 @@ class Trainer {
 
     void add_costs() {
         for (int64_t i = 0; i < m; i++) job.total += net.costs[i];
+    }
+
+    // Of the step before, which all threads have ended; none is at the next one's yet, which this one has to reach.
+    void add_squares() {
+        if (job.alpha == 0 || thread != 0) return;
+        for (int64_t l = 0; l < net.layers; l++)
+            for (int64_t tile = 0; tile < tiles_of(net.layer[l]); tile++) job.squares += net.layer[l].squares[tile];
     }
 };
 

@@ -2,8 +2,8 @@
 // -sum of y ln a, in the same pass.
 //
 // All are (n, m) by columns. A warp takes a column: threadIdx.x is the lane, threadIdx.y the warp in the block. Block i
-// adds its share of the cost to total[i], always in the same order. Above this text stand the type REAL, its smallest
-// normal number TINY and the number of warps WARPS.
+// adds its share of the cost to total[i], always in the same order. Above this text stand the type REAL, the number FLOOR
+// that the logarithm takes smaller ones for, and the number of warps WARPS.
 #define EVERY_LANE 0xffffffffu
 
 extern "C" __global__ void softmax_error(
@@ -23,7 +23,7 @@ extern "C" __global__ void softmax_error(
         for (int j = threadIdx.x; j < n; j += 32) {
             const REAL aj = a[first + j], yj = y[first + j];
             out[first + j] = aj * sum - yj;
-            cost -= yj * log(aj < TINY ? TINY : aj);
+            cost -= yj * log(aj < FLOOR ? FLOOR : aj);
         }
     }
     for (int step = 16; step > 0; step /= 2) {

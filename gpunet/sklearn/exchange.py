@@ -1,0 +1,128 @@
+"""To and from scikit-learn's own classes, what the optimizer remembers included."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import neural_network
+from sklearn.utils.validation import check_is_fitted
+
+from gpunet.errors import InputError
+from gpunet.sklearn import kinds
+from gpunet.sklearn.classifier import MLPClassifier
+from gpunet.sklearn.perceptron import Perceptron
+from gpunet.sklearn.regressor import MLPRegressor
+from gpunet.sklearn.solvers import Progress
+
+_COUNTERPARTS = {
+    neural_network.MLPClassifier: MLPClassifier,
+    neural_network.MLPRegressor: MLPRegressor,
+}
+#: What both sides' fitted estimators have under the same name and in the same form.
+_FITTED = [
+    "n_features_in_",
+    "feature_names_in_",
+    "classes_",
+    "n_outputs_",
+    "n_layers_",
+    "out_activation_",
+    "n_iter_",
+    "t_",
+    "loss_",
+    "best_loss_",
+    "loss_curve_",
+    "validation_scores_",
+    "best_validation_score_",
+    "_label_binarizer",
+    "_no_improvement_count",
+    "_random_state",
+]
+
+
+def from_sklearn(fitted: Any) -> MLPClassifier | MLPRegressor:
+    """Return gpunet's estimator in the place of a fitted one of scikit-learn's.
+
+    It predicts the same, and `partial_fit` goes on where the other one was: what its optimizer remembers comes along.
+
+    Parameters
+    ----------
+    fitted : sklearn.neural_network.MLPClassifier or MLPRegressor
+
+    Raises
+    ------
+    InputError
+        For anything else.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    """
+    ours = _COUNTERPARTS.get(type(fitted))
+    if ours is None:
+        raise InputError(
+            f"a fitted MLPClassifier or MLPRegressor of scikit-learn's is needed, got {type(fitted).__name__}."
+        )
+    check_is_fitted(fitted)
+    estimator: MLPClassifier | MLPRegressor = ours(**fitted.get_params(deep=False))
+    _copy_fitted(fitted, estimator)
+    optimizer = getattr(fitted, "_optimizer", None)
+    if optimizer is not None:
+        is_adam = estimator.solver == "adam"
+        kept = [optimizer.ms, optimizer.vs] if is_adam else [optimizer.velocities] if estimator.momentum else []
+        states = np.array([_flat(arrays) for arrays in kept]).reshape(len(kept), -1)
+        eta = optimizer.learning_rate_init if is_adam else optimizer.learning_rate
+        estimator._progress = Progress(float(eta), optimizer.t if is_adam else 0, states)
+    return estimator
+
+
+def to_sklearn(model: MLPClassifier | MLPRegressor) -> Any:
+    """Return scikit-learn's estimator in the place of a fitted one of gpunet's, for where only scikit-learn is.
+
+    Parameters
+    ----------
+    model : MLPClassifier or MLPRegressor
+        Whose parameters are those that scikit-learn has too; `device`, `dtype` and `callbacks` are left out.
+
+    Raises
+    ------
+    InputError
+        If it has learned by something that scikit-learn does not have.
+    sklearn.exceptions.NotFittedError
+        If it is not fitted.
+    """
+    if not isinstance(model, Perceptron):
+        raise InputError(f"a fitted MLPClassifier or MLPRegressor of gpunet's is needed, got {type(model).__name__}.")
+    check_is_fitted(model)
+    theirs = next(theirs for theirs, ours in _COUNTERPARTS.items() if isinstance(model, ours))
+    parameters = model.get_params(deep=False)
+    known = theirs().get_params()
+    only_ours = {name: value for name, value in parameters.items() if name not in known}
+    odd = [f"{name}={only_ours[name]!r}" for name in ("dropout", "class_weight", "loss") if _is_on(only_ours, name)]
+    estimator = theirs(**{name: value for name, value in parameters.items() if name in known})
+    if odd:
+        raise InputError(f"scikit-learn has no {', '.join(odd)}.")
+    estimator._validate_params()  # its own words for an activation, a loss or a schedule that it does not have
+    _copy_fitted(model, estimator)
+    return estimator
+
+
+def _is_on(parameters: dict[str, Any], name: str) -> bool:
+    value = parameters.get(name)
+    return bool(np.any(value)) if name == "dropout" else value not in (None, "squared_error")
+
+
+def _copy_fitted(source: Any, to: Any) -> None:
+    for name in _FITTED:
+        if hasattr(source, name):
+            setattr(to, name, getattr(source, name))
+    to.coefs_ = [np.array(kinds.to_host(w)) for w in source.coefs_]
+    to.intercepts_ = [np.array(kinds.to_host(b)) for b in source.intercepts_]
+    for name in ("loss_curve_", "validation_scores_"):
+        if isinstance(getattr(to, name, None), list):
+            setattr(to, name, list(getattr(to, name)))
+
+
+def _flat(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return what belongs to coefs_ + intercepts_ in our order: weights (n_l, n_{l-1}) row by row, then biases."""
+    return np.concatenate([v.T.ravel() for v in arrays])

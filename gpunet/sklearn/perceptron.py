@@ -1,0 +1,451 @@
+"""What scikit-learn's two multi-layer perceptrons share: parameters, attributes, and the way from data to a solver."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y
+
+from gpunet import activations
+from gpunet.activations import Activation
+from gpunet.backends import Backend
+from gpunet.costs import Cost
+from gpunet.model import Model
+from gpunet.sklearn import compat, kinds, solvers
+from gpunet.training.outputs import outputs, outputs_on_device
+from gpunet.training.schedules import Schedule
+
+#: scikit-learn's names -> ours.
+ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid"}
+_STOCHASTIC = ("sgd", "adam")
+#: A sparse matrix of at most so many bytes is made dense at once, a larger one part by part.
+_DENSE_BYTES = 2**28
+#: So many numbers of one are made dense at a time to predict from them.
+_DENSE_NUMBERS = 2**22
+
+
+#: X_val, y_val and sample_weight_val as they were given.
+Validation = tuple[Any, Any, Any]
+NO_VALIDATION: Validation = (None, None, None)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Examples to score: inputs, scikit-learn's targets, and weights if they have any."""
+
+    X: Any
+    y: npt.NDArray[Any]
+    weights: npt.NDArray[Any] | None
+
+
+class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
+    """Base of `MLPClassifier` and `MLPRegressor`; use those."""
+
+    _task: ClassVar[str]
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions({"identity", "logistic", *activations.BUILT_IN}), Activation, list, tuple],
+        "solver": [StrOptions({"lbfgs", *_STOCHASTIC})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), Schedule],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "device": "no_validation",  # gpunet's own message says more
+        "dtype": [StrOptions({"float32", "float64"}), None],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "callbacks": [callable, "array-like", None],
+    }
+
+    def __init__(self, **parameters: Any) -> None:
+        for name, value in parameters.items():
+            setattr(self, name, value)
+
+    # -- Fitting ---------------------------------------------------------------------------------------------------
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Validation, is_incremental: bool = False) -> Any:
+        self._validate_params()
+        hidden = self._hidden_sizes()
+        is_first = not hasattr(self, "coefs_") or (not self.warm_start and not is_incremental)
+        if is_incremental and self.early_stopping and validation[0] is None:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True without a validation set: pass X_val and y_val"
+            )
+        kind = kinds.of(X)
+        ops = kinds.backend(self.device, kind)
+        with ops.active():
+            X, y = self._checked(X, y, ops, is_first)
+            weights = self._checked_weights(X, y, sample_weight)
+            Y = self._targets(y, is_incremental)
+            held_out = self._checked_validation(validation, ops)
+            self.n_outputs_ = Y.shape[1]
+            self._random_state = check_random_state(self.random_state)
+            if is_first:
+                self._initialize([X.shape[1], *hidden, self.n_outputs_], _dtype_of(X))
+            model = self._new_model(ops)
+            try:
+                if self.solver == "lbfgs":
+                    self._fit_lbfgs(model, X, Y, weights)
+                else:
+                    self._fit_stochastic(model, X, Y, weights, held_out, is_incremental)
+            finally:  # whatever ends it, what has been learned stays
+                self._take(model, kind)
+            self._check_finite(model)
+        return self
+
+    def _hidden_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        if np.any(np.array(sizes) <= 0):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(n) for n in sizes]
+
+    def _checked(self, X: Any, y: Any, ops: Backend, is_first: bool) -> tuple[Any, Any]:
+        """Return X, of a floating dtype, and y as scikit-learn checks them; X on a GPU stays there."""
+        options = {"multi_output": True, "y_numeric": self._task == "regression", "accept_sparse": ["csr", "csc"]}
+        y = kinds.to_host(y)
+        if kinds.is_on_gpu(X):
+            X = self._checked_on_gpu(X, ops, reset=is_first)
+            check_consistent_length(X, y)
+            _, y = check_X_y(np.zeros((X.shape[0], 1)), y, estimator=self, **options)
+        else:
+            X = kinds.to_host(X)
+            X, y = compat.validate_data(self, X, y, dtype=self._dtypes(), reset=is_first, **options)
+        if y.ndim == 2 and y.shape[1] == 1 and not issparse(y):
+            y = column_or_1d(y, warn=True)
+        return _dense_if_small(X), y
+
+    def _checked_inputs(self, X: Any, ops: Backend) -> Any:
+        """Return X to predict from, checked as scikit-learn does."""
+        if kinds.is_on_gpu(X):
+            return self._checked_on_gpu(X, ops, reset=False)
+        X = kinds.to_host(X)
+        return compat.validate_data(self, X, accept_sparse=["csr", "csc"], dtype=self._dtypes(), reset=False)
+
+    def _dtypes(self) -> Any:
+        return (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
+
+    def _checked_on_gpu(self, X: Any, ops: Backend, reset: bool) -> Any:
+        X = kinds.to_gpu(X, ops)
+        if X.ndim != 2:
+            raise ValueError(f"Expected 2D array, got {X.ndim}D array instead: X has shape {tuple(X.shape)}.")
+        if reset:
+            self.n_features_in_ = int(X.shape[1])
+            self.__dict__.pop("feature_names_in_", None)
+        elif X.shape[1] != self.n_features_in_:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
+                "as input."
+            )
+        X = ops.asarray(X, self.dtype or ("float32" if _dtype_of(X) == "float32" else "float64"))
+        if not bool(ops.xp.all(ops.xp.isfinite(X))):
+            raise ValueError("Input X contains NaN or infinity.")
+        return X
+
+    def _checked_weights(self, X: Any, y: Any, sample_weight: Any) -> npt.NDArray[Any] | None:
+        """Return the weights of the examples, (n, 1), or None if they have none."""
+        if sample_weight is None:
+            return None
+        rows = np.zeros((X.shape[0], 1), _dtype_of(X))  # all that is looked at
+        weights: npt.NDArray[Any] = _check_sample_weight(kinds.to_host(sample_weight), rows)
+        return weights[:, None]
+
+    def _checked_validation(self, validation: Validation, ops: Backend) -> HeldOut | None:
+        X, y, sample_weight = validation
+        if X is None and y is None and sample_weight is None:
+            return None
+        if X is None or y is None:
+            raise ValueError(
+                "X_val and y_val go together, and sample_weight_val with them: pass both X_val and y_val."
+            )
+        y = np.asarray(kinds.to_host(y))
+        weights = None if sample_weight is None else np.asarray(kinds.to_host(sample_weight))
+        check_consistent_length(X, y, weights)
+        y = column_or_1d(y) if y.ndim == 2 and y.shape[1] == 1 else y
+        return HeldOut(_dense_if_small(self._checked_inputs(X, ops)), y, weights)
+
+    @abstractmethod
+    def _targets(self, y: Any, is_incremental: bool) -> npt.NDArray[Any]:
+        """Return the targets of the outputs, (n, n_outputs), and set what the estimator knows of them."""
+
+    @abstractmethod
+    def _cost(self, dtype: str) -> Cost:
+        """Return the cost that is trained by."""
+
+    @abstractmethod
+    def _score_of(self, predicted: npt.NDArray[Any], held_out: HeldOut) -> float:
+        """Return the score of outputs (n, n_outputs)."""
+
+    @property
+    def _share(self) -> float:
+        """What scikit-learn's loss counts of the cost, which is a sum over outputs."""
+        return 1.0
+
+    # -- The network -----------------------------------------------------------------------------------------------
+
+    def _initialize(self, sizes: Sequence[int], dtype: str) -> None:
+        self.n_iter_ = self.t_ = 0
+        self.n_layers_ = len(sizes)
+        self.out_activation_ = self._output_activation()
+        hidden = self._activation_by_layer(len(sizes) - 2)
+        self.coefs_, self.intercepts_ = [], []
+        for l, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+            f = hidden[min(l, len(hidden) - 1)] if hidden else self.activation
+            bound = np.sqrt((2.0 if f in ("logistic", "sigmoid") else 6.0) / (fan_in + fan_out))  # Glorot's
+            self.coefs_.append(self._random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
+            self.intercepts_.append(self._random_state.uniform(-bound, bound, fan_out).astype(dtype))
+        if self.solver == "lbfgs":
+            return
+        self.loss_curve_: list[float] = []
+        self._no_improvement_count = 0
+        self.best_loss_: Any = None if self.early_stopping else np.inf
+        self.validation_scores_: Any = [] if self.early_stopping else None
+        self.best_validation_score_: Any = -np.inf if self.early_stopping else None
+
+    @abstractmethod
+    def _output_activation(self) -> str:
+        """Return scikit-learn's name of the output activation."""
+
+    def _activation_by_layer(self, count: int) -> list[Any]:
+        """Return the activation of each hidden layer, as it was given."""
+        if not isinstance(self.activation, list | tuple):
+            return [self.activation] * count
+        if len(self.activation) != count:
+            raise ValueError(
+                f"activation has {len(self.activation)} entries for {count} hidden layers; give one for each, or one "
+                "for all."
+            )
+        return list(self.activation)
+
+    def _new_model(self, ops: Backend) -> Model:
+        """Return a network on the device with the estimator's coefs_ and intercepts_."""
+        sizes = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
+        names = [*self._activation_by_layer(len(sizes) - 2), self.out_activation_]
+        functions = [activations.get(ACTIVATIONS.get(f, f) if isinstance(f, str) else f) for f in names]
+        dtype = _dtype_of(self.coefs_[0])
+        cost = self._cost(dtype)
+        model = Model(ops, sizes, functions, cost, dtype, 1.0)
+        self._load(model)
+        return model
+
+    def _load(self, model: Model) -> None:
+        ops, to = model.ops, model.parameters
+        for array, w in zip(to.weights, self.coefs_, strict=True):
+            ops.copy(ops.asarray(kinds.to_host(w).T, model.dtype), out=array)
+        for array, b in zip(to.biases, self.intercepts_, strict=True):
+            ops.copy(ops.asarray(kinds.to_host(b)[:, None], model.dtype), out=array)
+
+    def _take(self, model: Model, kind: kinds.Kind | None) -> None:
+        """Take coefs_ and intercepts_ from the network: its own memory, or read-only copies of a GPU's."""
+
+        def taken(array: Any) -> Any:
+            if kind is not None and kind.is_cuda:
+                return kind.of(array)
+            values = model.ops.to_numpy(array)
+            if values is not array:
+                values = values.copy()
+                values.flags.writeable = False  # a change would not reach the device
+            return values if kind is None else kind.of(values)
+
+        self.coefs_ = [taken(w).T for w in model.parameters.weights]
+        self.intercepts_ = [taken(b).reshape(-1) for b in model.parameters.biases]
+        self._held = model, (*self.coefs_, *self.intercepts_)
+
+    def _network(self, ops: Backend) -> Model:
+        """Return the network that predicts on this backend; coefs_ and intercepts_ may have been replaced."""
+        model: Model | None
+        model, arrays = self.__dict__.get("_held", (None, ()))
+        ours = (*self.coefs_, *self.intercepts_)
+        if (
+            model is None
+            or (model.ops.name, model.ops.device) != (ops.name, ops.device)
+            or len(arrays) != len(ours)
+            or any(a is not b for a, b in zip(arrays, ours, strict=True))
+        ):
+            model = self._new_model(ops)
+        return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = super().__getstate__()
+        return {name: value for name, value in state.items() if name != "_held"}
+
+    def _check_finite(self, model: Model) -> None:
+        if not np.isfinite(model.ops.to_numpy(model.parameters.flat)).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
+                " preprocessed."
+            )
+
+    # -- The solvers -----------------------------------------------------------------------------------------------
+
+    def _fit_lbfgs(self, model: Model, X: Any, Y: Any, weights: Any) -> None:
+        if self._dropout_by_layer():
+            raise ValueError("solver='lbfgs' knows no dropout; choose 'adam' or 'sgd'.")
+        problem = solvers.Problem(model, X, Y, weights, self._share)
+        self.loss_, self.n_iter_ = solvers.lbfgs(
+            problem, float(self.alpha), float(self.tol), self.max_iter, self.max_fun
+        )
+
+    def _fit_stochastic(
+        self, model: Model, X: Any, Y: Any, weights: Any, held_out: HeldOut | None, is_incremental: bool
+    ) -> None:
+        if not is_incremental or not hasattr(self, "_progress"):
+            self._progress = solvers.Progress(self._first_eta())
+        if self.early_stopping and held_out is None:
+            X, Y, weights, held_out = self._split(X, Y, weights)
+        n = X.shape[0]
+        if self.batch_size == "auto":
+            batch_size = min(200, n)
+        else:
+            if self.batch_size > n:
+                warnings.warn(
+                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=3
+                )
+            batch_size = min(int(self.batch_size), n)
+        score = None if held_out is None else functools.partial(self._score_on, model, held_out)
+        problem = solvers.Problem(model, X, Y, weights, self._share)
+        solver = solvers.Stochastic(self, problem, self._progress, batch_size, score)
+        self.history_ = solver.history
+        self._best = _copy(model)
+        solver.run(self.max_iter, is_incremental)
+        best = self.__dict__.pop("_best")
+        if self.early_stopping and not is_incremental:
+            model.ops.copy(best, out=model.parameters.flat)
+
+    def _first_eta(self) -> float:
+        rate = self.learning_rate
+        return rate.start if isinstance(rate, Schedule) else float(self.learning_rate_init)
+
+    def _split(self, X: Any, Y: Any, weights: Any) -> tuple[Any, Any, Any, HeldOut]:
+        """Set a part of the examples aside, the same one as scikit-learn."""
+        stratify = Y if self._task == "classification" and self.n_outputs_ == 1 else None
+        rows, held = train_test_split(
+            np.arange(X.shape[0]),
+            random_state=self._random_state,
+            test_size=self.validation_fraction,
+            stratify=stratify,
+        )
+        if len(held) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        kept_weights, held_weights = (None, None) if weights is None else (weights[rows], weights[held, 0])
+        held_out = HeldOut(X[held], self._labels(Y[held]), held_weights)
+        return X[rows], Y[rows], kept_weights, held_out
+
+    def _labels(self, Y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return targets of outputs as `fit` was given them."""
+        return Y
+
+    def _score_on(self, model: Model, held_out: HeldOut) -> float:
+        predicted = _outputs(model, held_out.X)
+        return self._score_of(predicted, held_out) if np.isfinite(predicted).all() else np.nan
+
+    def _watch(self, model: Model, score: Callable[[], float] | None) -> None:
+        """Take note of an epoch's score or loss, and of how long it has not become better."""
+        if score is not None:
+            if self.validation_scores_ is None:
+                self.validation_scores_, self.best_validation_score_ = [], -np.inf
+            last = score()
+            self.validation_scores_.append(last)
+            if self.verbose:
+                print(f"Validation score: {last:f}")
+            is_no_better = last < self.best_validation_score_ + self.tol
+            if last > self.best_validation_score_:
+                self.best_validation_score_ = last
+                model.ops.copy(model.parameters.flat, out=self._best)
+        if not self.early_stopping:
+            is_no_better = self.loss_ > self.best_loss_ - self.tol
+            self.best_loss_ = min(self.loss_, self.best_loss_)
+        self._no_improvement_count = self._no_improvement_count + 1 if is_no_better else 0
+
+    def _dropout_by_layer(self) -> tuple[float, ...]:
+        """Return the share of each layer's activations that is dropped, the input's first; () for none."""
+        count = self.n_layers_ - 2
+        given = self.dropout
+        shares = [float(given)] * count if isinstance(given, Real) else [float(share) for share in given]
+        if len(shares) != count or not all(0 <= share < 1 for share in shares):
+            raise ValueError(
+                f"dropout must be a share from 0 to below 1, or one for each of the {count} hidden layers, got "
+                f"{given!r}."
+            )
+        return (0.0, *shares) if any(shares) else ()
+
+    def _callbacks(self) -> list[Any]:
+        given = self.callbacks
+        return [] if given is None else [given] if callable(given) else list(given)
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError("partial_fit is only available for stochastic optimizers. lbfgs is not stochastic.")
+        return True
+
+    # -- Predicting ------------------------------------------------------------------------------------------------
+
+    def _forward(self, X: Any) -> tuple[Any, kinds.Kind | None]:
+        """Return the outputs (n, n_outputs), on X's GPU if it is on one, and the kind that the answer is to be of."""
+        check_is_fitted(self)
+        kind = kinds.of(X)
+        ops = kinds.backend(self.device, kind)
+        with ops.active():
+            X = self._checked_inputs(X, ops)
+            model = self._network(ops)
+            return outputs_on_device(model, X) if kind is not None and kind.is_cuda else _outputs(model, X), kind
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.array_api_support = True
+        return tags
+
+
+def _outputs(model: Model, X: Any) -> npt.NDArray[Any]:
+    if not issparse(X):
+        return outputs(model, X)
+    rows = max(1, _DENSE_NUMBERS // X.shape[1])
+    return np.concatenate([outputs(model, X[i : i + rows].toarray()) for i in range(0, X.shape[0], rows)])
+
+
+def _copy(model: Model) -> Any:
+    flat = model.parameters.flat
+    return model.ops.copy(flat, out=model.ops.empty(tuple(flat.shape), model.dtype))
+
+
+def _dense_if_small(X: Any) -> Any:
+    if not issparse(X):
+        return X
+    return X.toarray() if X.shape[0] * X.shape[1] * X.dtype.itemsize <= _DENSE_BYTES else X.tocsr()
+
+
+def _dtype_of(X: Any) -> str:
+    """Return the name of an array's dtype in any library."""
+    return str(getattr(X.dtype, "name", X.dtype)).rpartition(".")[2]
