@@ -22,7 +22,7 @@ _COUNTERPARTS = {
     neural_network.MLPRegressor: MLPRegressor,
 }
 #: What both sides' fitted estimators have under the same name and in the same form.
-_FITTED = [
+_FITTED = (
     "n_features_in_",
     "feature_names_in_",
     "classes_",
@@ -39,7 +39,7 @@ _FITTED = [
     "_label_binarizer",
     "_no_improvement_count",
     "_random_state",
-]
+)
 
 
 def from_sklearn(fitted: Any) -> MLPClassifier | MLPRegressor:

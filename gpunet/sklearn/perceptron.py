@@ -1,4 +1,4 @@
-"""What scikit-learn's two multi-layer perceptrons share: parameters, attributes, and the way from data to a solver."""
+"""What scikit-learn's two perceptrons share: parameters, attributes, and the way from data to a solver."""
 
 from __future__ import annotations
 
@@ -285,12 +285,8 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         model: Model | None
         model, arrays = self.__dict__.get("_held", (None, ()))
         ours = (*self.coefs_, *self.intercepts_)
-        if (
-            model is None
-            or (model.ops.name, model.ops.device) != (ops.name, ops.device)
-            or len(arrays) != len(ours)
-            or any(a is not b for a, b in zip(arrays, ours, strict=True))
-        ):
+        is_elsewhere = model is None or (model.ops.name, model.ops.device) != (ops.name, ops.device)
+        if is_elsewhere or len(arrays) != len(ours) or any(a is not b for a, b in zip(arrays, ours, strict=True)):
             model = self._new_model(ops)
         return model
 
