@@ -13,6 +13,8 @@ import numbers
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from gpunet import checks
 from gpunet.errors import InputError
 
@@ -150,11 +152,11 @@ class _BuiltIn(Activation):
 
 
 class Sigmoid(_BuiltIn):
-    """The logistic function 1 / (1 + exp(-z)), in the form that can not overflow."""
+    """The logistic function 1 / (1 + exp(-z)), to the last places also where it is near 0."""
 
     name = "sigmoid"
     range = (0.0, 1.0)
-    cuda = ("REAL(0.5) * tanh(REAL(0.5) * z) + REAL(0.5)", "a * (REAL(1) - a)")
+    cuda = ("REAL(1) / (REAL(1) + exp(-z))", "a * (REAL(1) - a)")
 
     def function(self, z: Array, xp: Namespace) -> Array:
         return _logistic(z, xp)
@@ -353,9 +355,9 @@ class SiLU(_BuiltIn):
     name = "silu"
     derivative_of = "z"
     cuda = (
-        "z * (REAL(0.5) * tanh(REAL(0.5) * z) + REAL(0.5))",
+        "z / (REAL(1) + exp(-z))",
         "[](const REAL s, const REAL w) { return s + w * s * (REAL(1) - s); }"
-        "(REAL(0.5) * tanh(REAL(0.5) * z) + REAL(0.5), z)",
+        "(REAL(1) / (REAL(1) + exp(-z)), z)",
     )
 
     def function(self, z: Array, xp: Namespace) -> Array:
@@ -576,14 +578,16 @@ def is_built_in(activation: Activation) -> bool:
 
 
 def _logistic(z: Array, xp: Namespace) -> Array:
-    return 0.5 * xp.tanh(0.5 * z) + 0.5
+    with np.errstate(over="ignore"):  # 1 / (1 + infinity) is 0
+        return 1 / (1 + xp.exp(-z))
 
 
 def _logistic_into(z: Array, out: Array, xp: Namespace) -> None:
-    xp.multiply(z, 0.5, out=out)
-    xp.tanh(out, out=out)
-    xp.multiply(out, 0.5, out=out)
-    xp.add(out, 0.5, out=out)
+    xp.negative(z, out=out)
+    with np.errstate(over="ignore"):
+        xp.exp(out, out=out)
+    xp.add(out, 1, out=out)
+    xp.divide(1, out, out=out)
 
 
 # These let NaN through, so that it is noticed.

@@ -209,12 +209,12 @@ def gathered(x: Values, index: Values, scale: float, dtype: Any) -> Bounded:
 def sigmoid(z: Bounded) -> Bounded:
     """Return 1 / (1 + exp(-z)).
 
-    Computed as tanh it is exact to half of tanh's units in the last place of 1, and not relative to small values;
-    computed by exp it is within the same bound.
+    Its error relative to itself is 1 - a times that of exp(-z), and a rounding each of the sum and the quotient.
     """
     with np.errstate(over="ignore"):
         a = 1 / (1 + np.exp(-z.value))
-    return Bounded(a, size(a * (1 - a)) * z.error + FUNCTION_ULPS * z.u + z.u * size(a), z.u)
+    relative = (1 - a) * (z.error + 2 * FUNCTION_ULPS * z.u) + 2 * z.u
+    return Bounded(a, size(a) * relative, z.u)
 
 
 def softmax(z: Bounded) -> Bounded:
