@@ -356,8 +356,7 @@ class SiLU(_BuiltIn):
     derivative_of = "z"
     cuda = (
         "z / (REAL(1) + exp(-z))",
-        "[](const REAL s, const REAL w) { return s + w * s * (REAL(1) - s); }"
-        "(REAL(1) / (REAL(1) + exp(-z)), z)",
+        "[](const REAL s, const REAL w) { return s + w * s * (REAL(1) - s); }(REAL(1) / (REAL(1) + exp(-z)), z)",
     )
 
     def function(self, z: Array, xp: Namespace) -> Array:

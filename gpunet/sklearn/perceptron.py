@@ -84,6 +84,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         "dtype": [StrOptions({"float32", "float64"}), None],
         "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
         "callbacks": [callable, "array-like", None],
+        "progress": ["boolean"],
     }
 
     def __init__(self, **parameters: Any) -> None:
@@ -223,6 +224,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             bound = np.sqrt((2.0 if f in ("logistic", "sigmoid") else 6.0) / (fan_in + fan_out))  # Glorot's
             self.coefs_.append(self._random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, fan_out).astype(dtype))
+        self._best_before: Any = None
         if self.solver == "lbfgs":
             return
         self.loss_curve_: list[float] = []
@@ -314,8 +316,8 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
     def _fit_stochastic(
         self, model: Model, X: Any, Y: Any, weights: Any, held_out: HeldOut | None, is_incremental: bool
     ) -> None:
-        if not is_incremental or not hasattr(self, "_progress"):
-            self._progress = solvers.Progress(self._first_eta())
+        if not is_incremental or not hasattr(self, "_optimizer_state"):
+            self._optimizer_state = solvers.OptimizerState(self._first_eta())
         if self.early_stopping and held_out is None:
             X, Y, weights, held_out = self._split(X, Y, weights)
         n = X.shape[0]
@@ -329,13 +331,21 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             batch_size = min(int(self.batch_size), n)
         score = None if held_out is None else functools.partial(self._score_on, model, held_out)
         problem = solvers.Problem(model, X, Y, weights, self._share)
-        solver = solvers.Stochastic(self, problem, self._progress, batch_size, score)
+        solver = solvers.Stochastic(self, problem, self._optimizer_state, batch_size, score)
         self.history_ = solver.history
-        self._best = _copy(model)
+        ops, flat = model.ops, model.parameters.flat
+        self._best = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
+        if is_incremental and self._best_before is not None:
+            ops.copy(ops.asarray(self._best_before), out=self._best)
         solver.run(self.max_iter, is_incremental)
         best = self.__dict__.pop("_best")
-        if self.early_stopping and not is_incremental:
-            model.ops.copy(best, out=model.parameters.flat)
+        if not self.early_stopping:
+            return
+        if is_incremental:
+            self._best_before = np.array(ops.to_numpy(best))
+            self.stopped_ = solver.history.stopped is not None
+        if not is_incremental or self.stopped_:
+            ops.copy(best, out=flat)
 
     def _first_eta(self) -> float:
         rate = self.learning_rate
@@ -429,11 +439,6 @@ def _outputs(model: Model, X: Any) -> npt.NDArray[Any]:
         return outputs(model, X)
     rows = max(1, _DENSE_NUMBERS // X.shape[1])
     return np.concatenate([outputs(model, X[i : i + rows].toarray()) for i in range(0, X.shape[0], rows)])
-
-
-def _copy(model: Model) -> Any:
-    flat = model.parameters.flat
-    return model.ops.copy(flat, out=model.ops.empty(tuple(flat.shape), model.dtype))
 
 
 def _dense_if_small(X: Any) -> Any:

@@ -82,6 +82,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         The share of each hidden layer's activations that is dropped at each step. Not for lbfgs.
     callbacks : callable or list of callables, optional
         Called after each epoch with a `gpunet.Epoch`; the training ends if one returns True. Not for lbfgs.
+    progress : bool, default False
+        Whether to show a bar with the epochs and the loss. Not for lbfgs.
 
     Attributes
     ----------
@@ -157,6 +159,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         dtype: str | None = None,
         dropout: Any = 0.0,
         callbacks: Any = None,
+        progress: bool = False,
     ) -> None:
         super().__init__(
             hidden_layer_sizes=hidden_layer_sizes,
@@ -186,6 +189,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
             dtype=dtype,
             dropout=dropout,
             callbacks=callbacks,
+            progress=progress,
         )
         self.loss = loss
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,7 +66,7 @@ class Problem:
 
 
 @dataclass
-class Progress:
+class OptimizerState:
     """What a stochastic solver takes from one call of fit or partial_fit to the next."""
 
     eta: float
@@ -107,8 +109,8 @@ class Stochastic:
     estimator : Perceptron
         Whose attributes are kept up to date epoch by epoch.
     problem : Problem
-    progress : Progress
-        From which it goes on.
+    state : OptimizerState
+        From which it goes on; it is kept up to date.
     batch_size : int
     score : callable, optional
         Returns the model's score on the validation set.
@@ -118,11 +120,11 @@ class Stochastic:
         self,
         estimator: Any,
         problem: Problem,
-        progress: Progress,
+        state: OptimizerState,
         batch_size: int,
         score: Callable[[], float] | None = None,
     ) -> None:
-        self._estimator, self._problem, self._progress, self._score = estimator, problem, progress, score
+        self._estimator, self._problem, self._state, self._score = estimator, problem, state, score
         e = estimator
         self._optimizer = _optimizer(
             e.solver,
@@ -139,14 +141,14 @@ class Stochastic:
         )
         draws = Shuffles(e._random_state, self._n, e.shuffle)
         self._sgd = MiniBatchSGD(recipe, X, Y, draws, weights)
-        if progress.states is not None and progress.states.shape[0] == self._optimizer.states:
-            self._sgd.steps.restore(progress.taken, progress.states)
+        if state.states is not None and state.states.shape[0] == self._optimizer.states:
+            self._sgd.steps.restore(state.taken, state.states)
         self.history = History(
             device=problem.model.ops.device,
             backend=problem.model.ops.name,
             engine=self._sgd.engine,
             optimizer=e.solver,
-            eta=progress.eta,
+            eta=state.eta,
             batch_size=batch_size,
             task=e._task,
         )
@@ -156,26 +158,29 @@ class Stochastic:
         e = self._estimator
         e.n_iter_ = 0
         try:
-            for _ in range(epochs):
-                if self._run_epoch() or is_incremental:
-                    break
-                if e.n_iter_ == e.max_iter:
-                    warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
-                        "hasn't converged yet.",
-                        ConvergenceWarning,
-                        stacklevel=4,
-                    )
+            with _bar(e.progress, 1 if is_incremental else epochs) as advance:
+                for _ in range(epochs):
+                    is_over = self._run_epoch()
+                    advance(e.loss_)
+                    if is_over or is_incremental:
+                        break
+                    if e.n_iter_ == e.max_iter:
+                        warnings.warn(
+                            f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
+                            "hasn't converged yet.",
+                            ConvergenceWarning,
+                            stacklevel=4,
+                        )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
-        self._progress.taken, self._progress.states = self._sgd.steps.state()
+        self._state.taken, self._state.states = self._sgd.steps.state()
 
     def _run_epoch(self) -> bool:
         """Train on all examples once; return whether that was the last time."""
-        e, progress = self._estimator, self._progress
+        e, state = self._estimator, self._state
         if isinstance(e.learning_rate, Schedule):
-            progress.eta = e.learning_rate.eta(e.n_iter_, self.history)
-        started, eta = time.perf_counter(), progress.eta
+            state.eta = e.learning_rate.eta(e.n_iter_, self.history)
+        started, eta = time.perf_counter(), state.eta
         cost = self._sgd.run_epoch(eta)
         seconds = time.perf_counter() - started
         e.n_iter_ += 1
@@ -188,7 +193,7 @@ class Stochastic:
             print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
         e._watch(self._problem.model, self._score)
         if e.solver == "sgd" and e.learning_rate == "invscaling":
-            progress.eta = float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t
+            state.eta = float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t
         score = e.validation_scores_[-1] if self._score is not None else None
         epoch = Epoch(e.n_iter_ - 1, e.loss_, seconds, self._n / seconds, None, score, eta)
         self.history.engine = self._sgd.engine
@@ -200,15 +205,15 @@ class Stochastic:
         return self._is_over()
 
     def _is_over(self) -> bool:
-        e, progress = self._estimator, self._progress
+        e, state = self._estimator, self._state
         if e._no_improvement_count <= e.n_iter_no_change:
             return False
         what = "Validation score" if e.early_stopping else "Training loss"
         message = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
-        if e.solver == "sgd" and e.learning_rate == "adaptive" and progress.eta > _SMALLEST:
-            progress.eta /= _DIVISOR
+        if e.solver == "sgd" and e.learning_rate == "adaptive" and state.eta > _SMALLEST:
+            state.eta /= _DIVISOR
             if e.verbose:
-                print(f"{message} Setting learning rate to {progress.eta:f}")
+                print(f"{message} Setting learning rate to {state.eta:f}")
             e._no_improvement_count = 0
             return False
         too_small = " Learning rate too small." if e.solver == "sgd" and e.learning_rate == "adaptive" else ""
@@ -216,6 +221,20 @@ class Stochastic:
             print(f"{message}{too_small} Stopping.")
         self.history.stopped = message
         return True
+
+
+@contextmanager
+def _bar(is_shown: bool, epochs: int) -> Iterator[Callable[[float], None]]:
+    """Return what is to be told of each epoch's loss; it moves a bar, if one is wanted."""
+    if not is_shown:
+        yield lambda loss: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = BarColumn(), MofNCompleteColumn(), TextColumn("loss {task.fields[loss]:.6g}"), TimeRemainingColumn()
+    with Progress("epochs", *columns) as bar:
+        task = bar.add_task("", total=epochs, loss=math.nan)
+        yield lambda loss: bar.update(task, advance=1, loss=loss)
 
 
 def lbfgs(problem: Problem, alpha: float, tol: float, max_iter: int, max_fun: int) -> tuple[float, int]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet.backends import Array, Backend
-from gpunet.backprop import backpropagate, feedforward, gradient
+from gpunet.backprop import Workspace, backpropagate, feedforward, gradient
 from gpunet.model import Model
 from gpunet.optimizers import LBFGS
 from gpunet.parameters import Parameters
@@ -51,6 +51,7 @@ class WholeGradient:
         self._weighted = len(arrays) > 2
         weights = model.ops.to_numpy(arrays[2]) if self._weighted else None
         self._whole = self.n if weights is None else float(weights.sum(dtype=np.float64))
+        self._workspaces: dict[int, Workspace] = {}
         self._nabla = Parameters(model.ops, model.sizes, model.dtype)
         self._chooser = ThreadChooser(model.ops.most_threads, 6 * self._nabla.flat.shape[0] * chunk, fixed=threads)
         #: The cost without the penalty, of the last call.
@@ -78,7 +79,9 @@ class WholeGradient:
 
     def _add(self, arrays: Sequence[Array], index: Array, total: Array) -> None:
         model, ops, m = self.model, self.model.ops, index.shape[0]
-        work = model.workspace(m, weighted=self._weighted)
+        work = self._workspaces.get(m)
+        if work is None:
+            work = self._workspaces[m] = model.workspace(m, weighted=self._weighted)
         ops.gather(arrays[0], index, out=work.a[0], scale=model.input_scale)
         ops.gather(arrays[1], index, out=work.y)
         share = 1 / self._whole
