@@ -34,7 +34,8 @@ def from_sklearn(model: Any, *, dtype: str | None = None, device: Any = "auto", 
 
     Parameters
     ----------
-    model : sklearn.neural_network.MLPClassifier or MLPRegressor
+    model : MLPClassifier or MLPRegressor
+        scikit-learn's, or that of `gpunet.sklearn`.
     dtype : {"float32", "float64"}, optional
         By default that of the data that the model was fitted on.
     device, seed : as for `Network`
@@ -51,7 +52,13 @@ def from_sklearn(model: Any, *, dtype: str | None = None, device: Any = "auto", 
     InputError
         For what is no fitted perceptron, or one whose output activation gpunet does not have.
     """
-    classifier, regressor = _estimators()
+    theirs = _estimators()
+    from gpunet.sklearn import MLPClassifier, MLPRegressor
+    from gpunet.sklearn.kinds import to_host
+    from gpunet.sklearn.perceptron import Perceptron
+    from gpunet.sklearn.regressor import LOSSES
+
+    classifier, regressor = theirs[0] | MLPClassifier, theirs[1] | MLPRegressor
     if not isinstance(model, classifier | regressor):
         last = getattr(model, "steps", None)
         hint = (
@@ -67,11 +74,13 @@ def from_sklearn(model: Any, *, dtype: str | None = None, device: Any = "auto", 
         raise InputError(
             f"the model's output activation, {model.out_activation_!r}, is not one of {', '.join(ours)}."
         )
-    hidden = [ours[model.activation]] * (len(model.coefs_) - 1)
+    given = model.activation
+    hidden = given if isinstance(given, list | tuple) else [given] * (len(model.coefs_) - 1)
+    loss = getattr(model, "loss", None)
     net = parts.network(
-        [(coef.T, intercept) for coef, intercept in zip(model.coefs_, model.intercepts_, strict=True)],
-        [*hidden, ours[model.out_activation_]],
-        None,
+        [(to_host(w).T, to_host(b)) for w, b in zip(model.coefs_, model.intercepts_, strict=True)],
+        [*(ours.get(f, f) if isinstance(f, str) else f for f in hidden), ours[model.out_activation_]],
+        LOSSES.get(str(loss), loss) if isinstance(model, regressor) and isinstance(model, Perceptron) else None,
         input_scale=None,
         dtype=dtype,
         device=device,

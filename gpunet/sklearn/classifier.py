@@ -119,7 +119,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     >>> from sklearn.datasets import load_iris
     >>> from gpunet.sklearn import MLPClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> classifier = MLPClassifier(max_iter=500, random_state=0, device="cpu").fit(X, y)
+    >>> classifier = MLPClassifier(max_iter=1000, random_state=0, device="cpu").fit(X, y)
     >>> classifier.predict(X[:2])
     array([0, 0])
     """

@@ -326,7 +326,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         else:
             if self.batch_size > n:
                 warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=3
+                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
                 )
             batch_size = min(int(self.batch_size), n)
         score = None if held_out is None else functools.partial(self._score_on, model, held_out)

@@ -169,10 +169,10 @@ class Stochastic:
                             f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
                             "hasn't converged yet.",
                             ConvergenceWarning,
-                            stacklevel=4,
+                            stacklevel=5,
                         )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warnings.warn("Training interrupted by user.", stacklevel=5)
         self._state.taken, self._state.states = self._sgd.steps.state()
 
     def _run_epoch(self) -> bool:

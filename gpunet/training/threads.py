@@ -26,7 +26,7 @@ _PAIRS = 5
 _CLEARLY = 0.95
 #: The part of all time that trials of the slower number of threads may cost; the first waits for so many seconds.
 _SHARE = 0.02
-_FIRST_TRIAL = 0.2
+_FIRST_TRIAL = 0.05
 #: Seconds that a single trial may lose; a step that was begun is ended.
 _TRIAL_LOSS = 0.005
 #: Seconds to the next trial after one that changed nothing; doubled each time.

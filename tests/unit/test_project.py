@@ -51,7 +51,11 @@ def python_blocks(name):
 
 @pytest.mark.parametrize(
     ("name", "block"),
-    [(name, block) for name in ("README.md", "docs/training.md", "docs/tables.md") for block in python_blocks(name)],
+    [
+        (name, block)
+        for name in ("README.md", "docs/training.md", "docs/tables.md", "docs/sklearn.md")
+        for block in python_blocks(name)
+    ],
 )
 def test_the_examples_run(name, block, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
