@@ -117,7 +117,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     >>> from sklearn.datasets import load_diabetes
     >>> from gpunet.sklearn import MLPRegressor
     >>> X, y = load_diabetes(return_X_y=True)
-    >>> regressor = MLPRegressor(solver="lbfgs", max_iter=50, tol=1, random_state=0, device="cpu").fit(X, y)
+    >>> regressor = MLPRegressor(learning_rate_init=0.1, max_iter=1000, random_state=0, device="cpu").fit(X, y)
     >>> regressor.predict(X[:2]).shape
     (2,)
     """
