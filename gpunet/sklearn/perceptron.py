@@ -225,6 +225,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             self.coefs_.append(self._random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, fan_out).astype(dtype))
         self._best_before: Any = None
+        self.__dict__.pop("history_", None)
         if self.solver == "lbfgs":
             return
         self.loss_curve_: list[float] = []
@@ -331,7 +332,8 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             batch_size = min(int(self.batch_size), n)
         score = None if held_out is None else functools.partial(self._score_on, model, held_out)
         problem = solvers.Problem(model, X, Y, weights, self._share)
-        solver = solvers.Stochastic(self, problem, self._optimizer_state, batch_size, score)
+        before = getattr(self, "history_", None) if is_incremental else None
+        solver = solvers.Stochastic(self, problem, self._optimizer_state, batch_size, score, before)
         self.history_ = solver.history
         ops, flat = model.ops, model.parameters.flat
         self._best = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))

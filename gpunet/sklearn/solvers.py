@@ -114,6 +114,8 @@ class Stochastic:
     batch_size : int
     score : callable, optional
         Returns the model's score on the validation set.
+    before : History, optional
+        Of calls of `partial_fit` before, which this one adds to.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Stochastic:
         state: OptimizerState,
         batch_size: int,
         score: Callable[[], float] | None = None,
+        before: History | None = None,
     ) -> None:
         self._estimator, self._problem, self._state, self._score = estimator, problem, state, score
         e = estimator
@@ -150,6 +153,7 @@ class Stochastic:
             optimizer=e.solver,
             eta=state.eta,
             batch_size=batch_size,
+            epochs=[] if before is None else before.epochs,
             task=e._task,
         )
 
@@ -173,13 +177,14 @@ class Stochastic:
                         )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=5)
-        self._state.taken, self._state.states = self._sgd.steps.state()
+        finally:
+            self._state.taken, self._state.states = self._sgd.steps.state()
 
     def _run_epoch(self) -> bool:
         """Train on all examples once; return whether that was the last time."""
-        e, state = self._estimator, self._state
+        e, state, number = self._estimator, self._state, len(self.history.epochs)
         if isinstance(e.learning_rate, Schedule):
-            state.eta = e.learning_rate.eta(e.n_iter_, self.history)
+            state.eta = e.learning_rate.eta(number, self.history)
         started, eta = time.perf_counter(), state.eta
         cost = self._sgd.run_epoch(eta)
         seconds = time.perf_counter() - started
@@ -195,7 +200,7 @@ class Stochastic:
         if e.solver == "sgd" and e.learning_rate == "invscaling":
             state.eta = float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t
         score = e.validation_scores_[-1] if self._score is not None else None
-        epoch = Epoch(e.n_iter_ - 1, e.loss_, seconds, self._n / seconds, None, score, eta)
+        epoch = Epoch(number, e.loss_, seconds, self._n / seconds, None, score, eta)
         self.history.engine = self._sgd.engine
         self.history.epochs.append(epoch)
         answers = [callback(epoch) for callback in e._callbacks()]
