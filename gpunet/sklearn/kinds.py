@@ -20,7 +20,7 @@ class Kind:
     """An array library and a device, those of the array `like`."""
 
     def __init__(self, like: Any) -> None:
-        self._like = like[:0]
+        self._like = like[:0, ...]
         device, number = like.__dlpack_device__()
         self.is_cuda = int(device) in _CUDA
         self.device = f"cuda:{int(number)}" if self.is_cuda else "cpu"

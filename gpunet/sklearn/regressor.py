@@ -275,6 +275,9 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
 
     def _targets(self, y: Any, is_incremental: bool) -> npt.NDArray[Any]:
         Y: npt.NDArray[Any] = np.asarray(y)
+        low, high = self._cost("").target_range
+        if Y.min() < low or Y.max() > high:
+            raise ValueError(f"loss={self.loss!r} needs y from {low:g} to {high:g}, got {Y.min():g} to {Y.max():g}.")
         return Y.reshape(-1, 1) if Y.ndim == 1 else Y
 
     def _output_activation(self) -> str:
