@@ -189,7 +189,6 @@ def train(run: Run, files: Files, as_json: bool) -> None:
             print(f"interrupted; {kept or 'before the first epoch was done'}", file=sys.stderr)
             sys.exit(error.exit_code if isinstance(error, _Stopped) else 130)
         saved = _save(network, path)
-        _draw(network, examples, files)
         report.end(
             {
                 **cli_data.measured(network, data.preprocessing, data.X_test, data.y_test),
@@ -205,6 +204,7 @@ def train(run: Run, files: Files, as_json: bool) -> None:
             }
         )
     print(f"saved {saved}", file=sys.stderr)
+    _draw(network, examples, files)  # last: whatever it may come to, the model is there and the figures are told
 
 
 # -- From the options to the network -----------------------------------------------------------------------------
