@@ -5,8 +5,6 @@ Sizes are given to each text and not set as matplotlib's defaults, which belong 
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import io
 import math
 import os
@@ -14,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpunet.errors import GpunetError, InputError
+from gpunet import optional
+from gpunet.errors import InputError
 from gpunet.model_file import check_replaceable, replace_file
 
 #: matplotlib's classes; it is not there for every user, nor for every type checker.
@@ -36,16 +35,8 @@ _DPI = 150
 
 
 def library(module: str, what: str) -> Any:
-    """Return a module of matplotlib, or say how to install it.
-
-    Raises
-    ------
-    GpunetError
-        If it is not installed.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise GpunetError(f"{what} needs matplotlib: pip install 'gpunet[plot]'.")
-    return importlib.import_module(module)
+    """Return a module of matplotlib; the error names `what` needs it."""
+    return optional.library(module, what, "gpunet[plot]")
 
 
 def new_figure(what: str, width: float, height: float) -> Figure:
@@ -66,7 +57,7 @@ def check_path(path: str | os.PathLike[str], what: str = "--plot") -> None:
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If matplotlib is not installed.
     InputError
         If it does not write such files, the folder is not there, or `path` is no place for a file.

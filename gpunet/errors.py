@@ -16,6 +16,10 @@ class FileFormatError(GpunetError, ValueError):
     """A file can not be read as what it is said to be."""
 
 
+class MissingPackageError(GpunetError, ImportError):
+    """Something needs an optional package that can not be imported; the message says how to install it."""
+
+
 class DeviceError(GpunetError, RuntimeError):
     """A device was asked for that can not be used; the message keeps the reason."""
 

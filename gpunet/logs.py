@@ -6,7 +6,6 @@ What they write can be read while the training runs. An epoch's numbers have the
 from __future__ import annotations
 
 import csv
-import importlib
 import json
 import os
 import time
@@ -14,7 +13,8 @@ import weakref
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from gpunet.errors import FileFormatError, GpunetError, InputError
+from gpunet import optional
+from gpunet.errors import FileFormatError, InputError
 from gpunet.model_file import check_replaceable, replace_file
 from gpunet.training.history import cells, csv_line, json_line
 from gpunet.training.record import Epoch
@@ -157,21 +157,17 @@ class TensorBoardLog:
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If tensorboard is not installed.
     OSError
         If the folder can not be written to.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        try:
-            self._events = importlib.import_module("tensorboard.compat.proto.event_pb2")
-            self._summaries = importlib.import_module("tensorboard.compat.proto.summary_pb2")
-            files = importlib.import_module("tensorboard.summary.writer.event_file_writer")
-        except ImportError as error:
-            raise GpunetError(
-                f"TensorBoardLog needs tensorboard ({error}): pip install 'gpunet[tensorboard]'."
-            ) from error
+        self._events, self._summaries, files = (
+            optional.library(f"tensorboard.{module}", "TensorBoardLog", "gpunet[tensorboard]")
+            for module in ("compat.proto.event_pb2", "compat.proto.summary_pb2", "summary.writer.event_file_writer")
+        )
         self.folder = Path(folder)
         self._file = files.EventFileWriter(os.fspath(folder))
         self._close = weakref.finalize(self, self._file.close)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import model_file
+from gpunet import model_file, optional
 from gpunet.datasets import Table
 from gpunet.encodings import Classes
 from gpunet.errors import InputError
@@ -110,12 +110,5 @@ def _cells(values: npt.NDArray[Any], digits: int | None) -> list[str]:
 
 
 def _pyarrow(path: Path) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise InputError(
-            f"{path}: Parquet files are written by pyarrow, which can not be imported ({error}). Install it with "
-            "pip install 'gpunet[parquet]', or name a .csv file."
-        ) from error
-    return pyarrow
+    optional.library("pyarrow.parquet", f"writing {path}", "gpunet[parquet]")
+    return optional.library("pyarrow", f"writing {path}", "gpunet[parquet]")

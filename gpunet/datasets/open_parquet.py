@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from gpunet import optional
 from gpunet.errors import FileFormatError, GpunetError
 
 #: How pandas names the index of its rows.
@@ -25,17 +26,14 @@ def opened(path: Path, file: BinaryIO, metadata: Any = None) -> Iterator[Any]:
 
     Raises
     ------
+    MissingPackageError
+        If pyarrow is not installed.
     FileFormatError
-        If pyarrow is not installed, or the file, now or within the context, turns out to be damaged.
+        If the file, now or within the context, turns out to be damaged.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise FileFormatError(
-            f"{path}: Parquet files are read by pyarrow, which can not be imported ({error}). Install it with "
-            "pip install 'gpunet[parquet]', or save the data in another format."
-        ) from error
+    pyarrow, parquet = (
+        optional.library(m, f"reading {path}", "gpunet[parquet]") for m in ("pyarrow", "pyarrow.parquet")
+    )
     try:
         yield parquet.ParquetFile(file, metadata=metadata)
     except GpunetError:

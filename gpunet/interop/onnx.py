@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import architecture, checks, model_file
+from gpunet import architecture, checks, model_file, optional
 from gpunet.activations import Activation, Mixed
 from gpunet.errors import InputError
 from gpunet.interop import onnx_table, parts
@@ -116,7 +116,7 @@ def to_onnx(
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If onnx is not installed.
     InputError
         If an activation is not a built-in one, the parameters are not finite or too large for `dtype`, a column has a
@@ -131,7 +131,7 @@ def to_onnx(
     >>> net = Network([784, 30, 10], device="cpu", input_scale=1 / 255)
     >>> to_onnx(net, "digits.onnx", input_dtype="uint8")  # doctest: +SKIP
     """
-    onnx = parts.library("onnx", "gpunet[onnx]")
+    onnx = optional.library("onnx", "an ONNX file", "gpunet[onnx]")
     layers = parts.layers(net)
     dtype = net.dtype if dtype is None else architecture.dtype_name(dtype)
     prepared = onnx_table.preprocessing(net)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,30 +12,13 @@ import numpy.typing as npt
 from gpunet import activations
 from gpunet.activations import Activation, Mixed
 from gpunet.costs import Cost
-from gpunet.errors import GpunetError, InputError
+from gpunet.errors import InputError
 from gpunet.network import Network
 
 #: The cost that is meant for an output activation; the quadratic cost is for all others.
 _USUAL_COSTS = {"sigmoid": "cross-entropy", "softmax": "log-likelihood", "exp": "poisson"}
 
 Entry = TypeVar("Entry")
-
-
-def library(name: str, package: str) -> Any:
-    """Return an optional library's module.
-
-    Raises
-    ------
-    GpunetError
-        If it can not be imported; `package` is what pip installs it by.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        top = name.partition(".")[0]
-        if isinstance(error, ModuleNotFoundError) and error.name == top:
-            raise GpunetError(f"this needs {top}, which is not installed: pip install '{package}'.") from error
-        raise GpunetError(f"{name} can not be imported: {error}. This may help: pip install '{package}'.") from error
 
 
 def layers(net: Network) -> list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:

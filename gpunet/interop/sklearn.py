@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpunet import optional
 from gpunet.errors import InputError
 from gpunet.interop import parts
 from gpunet.network import Network
@@ -47,7 +48,7 @@ def from_sklearn(model: Any, *, dtype: str | None = None, device: Any = "auto", 
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If scikit-learn is not installed.
     InputError
         For what is no fitted perceptron, or one whose output activation gpunet does not have.
@@ -117,7 +118,7 @@ def to_sklearn(net: Network, *, classes: Sequence[Any] | None = None) -> Any:
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If scikit-learn is not installed.
     InputError
         If scikit-learn has no such activation, or the classes do not fit.
@@ -201,5 +202,5 @@ def _is_multilabel(model: Any) -> bool:
 
 
 def _estimators() -> tuple[Any, Any]:
-    module = parts.library("sklearn.neural_network", _PACKAGE)
+    module = optional.library("sklearn.neural_network", "an exchange with scikit-learn", _PACKAGE)
     return module.MLPClassifier, module.MLPRegressor

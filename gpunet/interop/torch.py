@@ -12,7 +12,7 @@ import numpy.typing as npt
 from safetensors.numpy import save
 
 from gpunet import activations as activation_functions
-from gpunet import architecture, costs, model_file
+from gpunet import architecture, costs, model_file, optional
 from gpunet.activations import Activation, Mixed
 from gpunet.costs import Cost
 from gpunet.errors import InputError
@@ -37,12 +37,12 @@ def to_torch_state_dict(net: Network) -> dict[str, Any]:
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If PyTorch is not installed.
     InputError
         If a parameter is not finite.
     """
-    torch = parts.library("torch", torch_layers.PACKAGE)
+    torch = optional.library("torch", "an exchange with PyTorch", torch_layers.PACKAGE)
     return {name: torch.from_numpy(array) for name, array in _named(net).items()}
 
 
@@ -86,12 +86,12 @@ def to_torch(net: Network) -> Any:
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If PyTorch is not installed.
     InputError
         If an activation is not built in, or a parameter is not finite.
     """
-    torch = parts.library("torch", torch_layers.PACKAGE)
+    torch = optional.library("torch", "an exchange with PyTorch", torch_layers.PACKAGE)
     layers = parts.layers(net)
     from gpunet.interop.torch_modules import Mixed as MixedModule
     from gpunet.interop.torch_modules import Scale

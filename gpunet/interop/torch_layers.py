@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import activations
+from gpunet import activations, optional
 from gpunet.activations import Activation
 from gpunet.errors import InputError
-from gpunet.interop import parts
 
 
 @dataclass(frozen=True)
@@ -159,11 +158,11 @@ def from_module(module: Any) -> tuple[list[Layer], float | None]:
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If PyTorch is not installed.
     InputError
     """
-    torch = parts.library("torch", PACKAGE)
+    torch = optional.library("torch", "an exchange with PyTorch", PACKAGE)
     if not isinstance(module, torch.nn.Module):
         raise InputError(f"a torch.nn.Sequential or a state dict is needed, got {module!r:.60}.")
     from gpunet.interop.torch_modules import Scale

@@ -28,7 +28,7 @@ def learning_rate_finder(etas: Any, costs: Any, suggestion: float | None = None)
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If matplotlib is not installed.
     InputError
         If the two do not fit each other, or hold nothing to draw.

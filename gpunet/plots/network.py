@@ -47,7 +47,7 @@ def first_layer_weights(net: Network, shape: tuple[int, int] | None = None) -> F
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If matplotlib is not installed.
     InputError
         If the network's inputs are no image of that shape.
@@ -82,7 +82,7 @@ def confusion_matrix(net: Network, X: Any, y: Any, class_names: Sequence[str] | 
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If matplotlib is not installed.
     InputError
         If the network is for regression, or y or the names do not fit it.

@@ -46,7 +46,7 @@ def training_report(
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If matplotlib is not installed.
     InputError
         If there are no epochs, or the test data or names do not fit the network.

@@ -38,7 +38,7 @@ def training_curves(history: Record, path: str | os.PathLike[str] | None = None)
 
     Raises
     ------
-    GpunetError
+    MissingPackageError
         If matplotlib is not installed.
     InputError
         If there are no epochs, or no picture can be written to `path`.

@@ -37,7 +37,7 @@ class History(Record):
 
         Raises
         ------
-        GpunetError
+        MissingPackageError
             If matplotlib is not installed.
         InputError
             If there are no epochs, or no picture can be written to `path`.

@@ -31,7 +31,7 @@ HEAVY = (
 #: A new module that the network needs gets its place here.
 LAYERS = (
     {"errors", "version", "cpu"},
-    {"checks"},
+    {"checks", "optional"},
     {"kernels"},
     {"activations", "optimizers"},
     {"costs"},
@@ -110,7 +110,9 @@ def test_datasets_stand_alone():
         for name in own_imports(path):
             other = name.partition(".")[0]
             if folder == "datasets":
-                assert other in ("datasets", "errors", "checks", "version"), f"{path.name} imports gpunet.{name}"
+                assert other in ("datasets", "errors", "checks", "optional", "version"), (
+                    f"{path.name} imports gpunet.{name}"
+                )
             elif other == "datasets":
                 assert folder not in LEVEL, f"{path.name} imports gpunet.{name}"
 

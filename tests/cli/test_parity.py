@@ -140,4 +140,4 @@ def test_plot_without_matplotlib(gpunet, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = gpunet("parity", "--device", "cpu", "--plot", "picture.png")
     assert result.code == 1
-    result.one_error(r"--plot needs matplotlib: pip install 'gpunet\[plot\]'")
+    result.one_error(r"--plot needs matplotlib, which is not installed: pip install 'gpunet\[plot\]'")

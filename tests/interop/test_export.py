@@ -150,7 +150,7 @@ def test_an_activation_of_ones_own(export):
 def test_without_onnx(export, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "onnx", None)
     result = export("model.safetensors", "out.onnx")
-    refused(result, 1, r"error: this needs onnx, which is not installed: pip install 'gpunet\[onnx\]'")
+    refused(result, 1, r"error: an ONNX file needs onnx, which is not installed: pip install 'gpunet\[onnx\]'")
     assert not (tmp_path / "out.onnx").exists()
 
 

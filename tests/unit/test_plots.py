@@ -413,7 +413,9 @@ def test_without_matplotlib(monkeypatch, tmp_path):
         lambda: plots.training_report(history(), net, X, y),
         lambda: plots.check_path("run.png"),
     ):
-        with pytest.raises(GpunetError, match=r"needs matplotlib: pip install 'gpunet\[plot\]'"):
+        with pytest.raises(
+            GpunetError, match=r"needs matplotlib, which is not installed: pip install 'gpunet\[plot\]'"
+        ):
             draw()
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from gpunet import DivergenceError, FileFormatError, InputError, Network, datasets
 from gpunet.datasets import open_data
+from gpunet.errors import MissingPackageError
 from gpunet.training import metrics
 from gpunet.training.data import Chunked, Resident
 from gpunet.training.source import Source, SourceRows
@@ -793,7 +794,7 @@ def test_parquet_files_that_differ_or_are_damaged(table, tmp_path):
 def test_without_pyarrow(table, monkeypatch):
     path = table(a=[1.0])
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
-    with pytest.raises(FileFormatError, match=r"pip install 'gpunet\[parquet\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'gpunet\[parquet\]'"):
         open_data(path)
 
 

@@ -285,7 +285,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path):
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("FileFormatError a.parquet: Parquet files are read by pyarrow")
+    assert done.stdout.startswith("MissingPackageError reading a.parquet needs pyarrow")
     assert "pip install 'gpunet[parquet]'" in done.stdout
 
 
