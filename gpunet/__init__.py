@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from gpunet.activations import Activation, mixed
     from gpunet.config import show_config
     from gpunet.costs import Cost
-    from gpunet.errors import DeviceError, DivergenceError, FileFormatError, GpunetError, InputError
+    from gpunet.errors import DeviceError, DivergenceError, FileFormatError, GpunetError, InputError, MissingPackageError
     from gpunet.gradient_check import check_gradients
     from gpunet.network import Network
     from gpunet.training.early_stopping import EarlyStopping
@@ -23,6 +23,7 @@ __all__ = [
     "FileFormatError",
     "GpunetError",
     "InputError",
+    "MissingPackageError",
     "Network",
     "__version__",
     "check_gradients",
@@ -46,6 +47,7 @@ _HOMES = {
     "FileFormatError": "errors",
     "GpunetError": "errors",
     "InputError": "errors",
+    "MissingPackageError": "errors",
     "Network": "network",
     "__version__": "version",
     "check_gradients": "gradient_check",
