@@ -8,7 +8,14 @@ if TYPE_CHECKING:
     from gpunet.activations import Activation, mixed
     from gpunet.config import show_config
     from gpunet.costs import Cost
-    from gpunet.errors import DeviceError, DivergenceError, FileFormatError, GpunetError, InputError, MissingPackageError
+    from gpunet.errors import (
+        DeviceError,
+        DivergenceError,
+        FileFormatError,
+        GpunetError,
+        InputError,
+        MissingPackageError,
+    )
     from gpunet.gradient_check import check_gradients
     from gpunet.network import Network
     from gpunet.training.early_stopping import EarlyStopping

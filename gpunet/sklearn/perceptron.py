@@ -119,7 +119,8 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
                 else:
                     self._fit_stochastic(model, X, Y, weights, held_out, is_incremental)
             finally:  # whatever ends it, what has been learned stays
-                self._take(model, kind)
+                if _is_finite(model):
+                    self._take(model, kind)
             self._check_finite(model)
         return self
 
@@ -298,7 +299,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         return {name: value for name, value in state.items() if name != "_held"}
 
     def _check_finite(self, model: Model) -> None:
-        if not np.isfinite(model.ops.to_numpy(model.parameters.flat)).all():
+        if not _is_finite(model):
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
                 " preprocessed."
@@ -434,6 +435,10 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         tags.input_tags.sparse = True
         tags.array_api_support = True
         return tags
+
+
+def _is_finite(model: Model) -> bool:
+    return bool(np.isfinite(model.ops.to_numpy(model.parameters.flat)).all())
 
 
 def _outputs(model: Model, X: Any) -> npt.NDArray[Any]:
