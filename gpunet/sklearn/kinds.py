@@ -20,7 +20,7 @@ class Kind:
     """An array library and a device, those of the array `like`."""
 
     def __init__(self, like: Any) -> None:
-        self._like = like[:0]
+        self._like = like[:0, ...]
         device, number = like.__dlpack_device__()
         self.is_cuda = int(device) in _CUDA
         self.device = f"cuda:{int(number)}" if self.is_cuda else "cpu"
@@ -33,6 +33,10 @@ class Kind:
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(like, torch.Tensor):
             return torch.as_tensor(values, device=like.device)
+        cupy = sys.modules.get("cupy")
+        if cupy is not None and isinstance(like, cupy.ndarray):  # which has no __array_namespace__
+            with like.device:
+                return cupy.asarray(values)
         return like.__array_namespace__().asarray(values, device=like.device)
 
 

@@ -336,10 +336,12 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         solver = solvers.Stochastic(self, problem, self._progress, batch_size, score)
         self.history_ = solver.history
         self._best = _copy(model)
-        solver.run(self.max_iter, is_incremental)
-        best = self.__dict__.pop("_best")
-        if self.early_stopping and not is_incremental:
-            model.ops.copy(best, out=model.parameters.flat)
+        try:
+            solver.run(self.max_iter, is_incremental)
+            if self.early_stopping and not is_incremental:
+                model.ops.copy(self._best, out=model.parameters.flat)
+        finally:
+            del self._best
 
     def _first_eta(self) -> float:
         rate = self.learning_rate
@@ -347,7 +349,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _split(self, X: Any, Y: Any, weights: Any) -> tuple[Any, Any, Any, HeldOut]:
         """Set a part of the examples aside, the same one as scikit-learn."""
-        stratify = Y if self._task == "classification" and self.n_outputs_ == 1 else None
+        stratify = Y.astype(bool) if self._task == "classification" and self.n_outputs_ == 1 else None
         rows, held = train_test_split(
             np.arange(X.shape[0]),
             random_state=self._random_state,
