@@ -33,6 +33,10 @@ class Kind:
         torch = sys.modules.get("torch")
         if torch is not None and isinstance(like, torch.Tensor):
             return torch.as_tensor(values, device=like.device)
+        cupy = sys.modules.get("cupy")
+        if cupy is not None and isinstance(like, cupy.ndarray):  # which has no __array_namespace__
+            with like.device:
+                return cupy.asarray(values)
         return like.__array_namespace__().asarray(values, device=like.device)
 
 

@@ -340,15 +340,17 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         self._best = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
         if is_incremental and self._best_before is not None:
             ops.copy(ops.asarray(self._best_before), out=self._best)
-        solver.run(self.max_iter, is_incremental)
-        best = self.__dict__.pop("_best")
-        if not self.early_stopping:
-            return
-        if is_incremental:
-            self._best_before = np.array(ops.to_numpy(best))
-            self.stopped_ = solver.history.stopped is not None
-        if not is_incremental or self.stopped_:
-            ops.copy(best, out=flat)
+        try:
+            solver.run(self.max_iter, is_incremental)
+            if not self.early_stopping:
+                return
+            if is_incremental:
+                self._best_before = np.array(ops.to_numpy(self._best))
+                self.stopped_ = solver.history.stopped is not None
+            if not is_incremental or self.stopped_:
+                ops.copy(self._best, out=flat)
+        finally:
+            del self._best
 
     def _first_eta(self) -> float:
         rate = self.learning_rate
@@ -356,7 +358,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _split(self, X: Any, Y: Any, weights: Any) -> tuple[Any, Any, Any, HeldOut]:
         """Set a part of the examples aside, the same one as scikit-learn."""
-        stratify = Y if self._task == "classification" and self.n_outputs_ == 1 else None
+        stratify = Y.astype(bool) if self._task == "classification" and self.n_outputs_ == 1 else None
         rows, held = train_test_split(
             np.arange(X.shape[0]),
             random_state=self._random_state,

@@ -190,7 +190,7 @@ class Stochastic:
         seconds = time.perf_counter() - started
         e.n_iter_ += 1
         e.loss_ = cost * self._problem.share + self._sgd.penalty
-        if not np.isfinite(e.loss_):
+        if not np.isfinite(e.loss_) and not e.early_stopping:  # which keeps the best weights
             e._check_finite(self._problem.model)  # raises where the weights are not
         e.t_ += self._n
         e.loss_curve_.append(e.loss_)
