@@ -72,7 +72,7 @@ def from_sklearn(fitted: Any) -> MLPClassifier | MLPRegressor:
         kept = [optimizer.ms, optimizer.vs] if is_adam else [optimizer.velocities] if estimator.momentum else []
         states = np.array([_flat(arrays) for arrays in kept]).reshape(len(kept), -1)
         eta = optimizer.learning_rate_init if is_adam else optimizer.learning_rate
-        estimator._optimizer_state = OptimizerState(float(eta), optimizer.t if is_adam else 0, states)
+        estimator._optimizer = OptimizerState(float(eta), optimizer.t if is_adam else 0, states)
     return estimator
 
 

@@ -318,8 +318,8 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
     def _fit_stochastic(
         self, model: Model, X: Any, Y: Any, weights: Any, held_out: HeldOut | None, is_incremental: bool
     ) -> None:
-        if not is_incremental or not hasattr(self, "_optimizer_state"):
-            self._optimizer_state = solvers.OptimizerState(self._first_eta())
+        if not is_incremental or not hasattr(self, "_optimizer"):
+            self._optimizer = solvers.OptimizerState(self._first_eta())
         if self.early_stopping and held_out is None:
             X, Y, weights, held_out = self._split(X, Y, weights)
         n = X.shape[0]
@@ -334,11 +334,11 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         score = None if held_out is None else functools.partial(self._score_on, model, held_out)
         problem = solvers.Problem(model, X, Y, weights, self._share)
         before = getattr(self, "history_", None) if is_incremental else None
-        solver = solvers.Stochastic(self, problem, self._optimizer_state, batch_size, score, before)
+        solver = solvers.Stochastic(self, problem, self._optimizer, batch_size, score, before)
         self.history_ = solver.history
         ops, flat = model.ops, model.parameters.flat
         self._best = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
-        if is_incremental and self._best_before is not None:
+        if is_incremental and getattr(self, "_best_before", None) is not None:
             ops.copy(ops.asarray(self._best_before), out=self._best)
         try:
             solver.run(self.max_iter, is_incremental)

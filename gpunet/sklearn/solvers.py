@@ -69,7 +69,7 @@ class Problem:
 class OptimizerState:
     """What a stochastic solver takes from one call of fit or partial_fit to the next."""
 
-    eta: float
+    learning_rate: float
     taken: int = 0
     states: npt.NDArray[Any] | None = None
 
@@ -151,7 +151,7 @@ class Stochastic:
             backend=problem.model.ops.name,
             engine=self._sgd.engine,
             optimizer=e.solver,
-            eta=state.eta,
+            eta=state.learning_rate,
             batch_size=batch_size,
             epochs=[] if before is None else before.epochs,
             task=e._task,
@@ -184,8 +184,8 @@ class Stochastic:
         """Train on all examples once; return whether that was the last time."""
         e, state, number = self._estimator, self._state, len(self.history.epochs)
         if isinstance(e.learning_rate, Schedule):
-            state.eta = e.learning_rate.eta(number, self.history)
-        started, eta = time.perf_counter(), state.eta
+            state.learning_rate = e.learning_rate.eta(number, self.history)
+        started, eta = time.perf_counter(), state.learning_rate
         cost = self._sgd.run_epoch(eta)
         seconds = time.perf_counter() - started
         e.n_iter_ += 1
@@ -198,7 +198,7 @@ class Stochastic:
             print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
         e._watch(self._problem.model, self._score)
         if e.solver == "sgd" and e.learning_rate == "invscaling":
-            state.eta = float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t
+            state.learning_rate = float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t
         score = e.validation_scores_[-1] if self._score is not None else None
         epoch = Epoch(number, e.loss_, seconds, self._n / seconds, None, score, eta)
         self.history.engine = self._sgd.engine
@@ -215,10 +215,10 @@ class Stochastic:
             return False
         what = "Validation score" if e.early_stopping else "Training loss"
         message = f"{what} did not improve more than tol={e.tol:f} for {e.n_iter_no_change} consecutive epochs."
-        if e.solver == "sgd" and e.learning_rate == "adaptive" and state.eta > _SMALLEST:
-            state.eta /= _DIVISOR
+        if e.solver == "sgd" and e.learning_rate == "adaptive" and state.learning_rate > _SMALLEST:
+            state.learning_rate /= _DIVISOR
             if e.verbose:
-                print(f"{message} Setting learning rate to {state.eta:f}")
+                print(f"{message} Setting learning rate to {state.learning_rate:f}")
             e._no_improvement_count = 0
             return False
         too_small = " Learning rate too small." if e.solver == "sgd" and e.learning_rate == "adaptive" else ""

@@ -14,8 +14,6 @@ pytestmark = pytest.mark.filterwarnings("default")  # as they are run there
 #: Their name -> why it can not apply.
 PRIVATE = {
     "test_gradient": "calls _loss_grad_lbfgs; what it says of gradients, tests/unit/test_functions.py says of ours",
-    "test_learning_rate_warmstart": "reads _optimizer.learning_rate",
-    "test_adaptive_learning_rate": "reads _optimizer.learning_rate",
 }
 SWAPPED = {getattr(theirs, name): getattr(ours, name) for name in ("MLPClassifier", "MLPRegressor")}
 
