@@ -139,7 +139,7 @@ def test_an_epoch_of_gpunets_own_loop(cost, dtype, uint8):
     engine = CompiledEngine(net.sizes, [f.name for f in net.activations], net.cost.name, dtype)
     engine.load(flat)
     order = np.random.default_rng(5).permutation(500)
-    total = engine.steps(X, Y, order, 16, "sgd", (0.5,), NO_PENALTY, 1 / 256)
+    total, _ = engine.steps(X, Y, order, 16, "sgd", (0.5,), NO_PENALTY, 1 / 256)
     engine.store(flat)
     recipe = Recipe(net._model, 16, optimizers.get("sgd"))
     mean = MiniBatchSGD(recipe, X, Y, np.random.default_rng(5)).run_epoch(0.5)
@@ -207,7 +207,7 @@ def test_what_is_not_finite_shows(instruction_set, bad, place, output):
     engine = problem.engine(instruction_set=instruction_set)
     engine.load(flat)
     with np.errstate(all="ignore"):
-        total = engine.steps(X, Y, order, 10, "sgd", (0.01,), NO_PENALTY, 1.0)
+        total, _ = engine.steps(X, Y, order, 10, "sgd", (0.01,), NO_PENALTY, 1.0)
     engine.store(flat)
     assert not (np.isfinite(total) and np.isfinite(flat).all())
 
@@ -223,7 +223,7 @@ def test_activations_are_accurate(name, instruction_set, dtype):
     engine = CompiledEngine([1, 1], [name], "quadratic", dtype, instruction_set)
     engine.load(np.array([1, 0], dtype))
     costs = [
-        engine.steps(np.array([[x]], dtype), np.zeros((1, 1), dtype), np.array([0]), 1, "sgd", (0.0,)) for x in z
+        engine.steps(np.array([[x]], dtype), np.zeros((1, 1), dtype), np.array([0]), 1, "sgd", (0.0,))[0] for x in z
     ]
     a = np.sqrt(2 * np.array(costs))
     wide = z.astype(np.longdouble)
@@ -242,7 +242,7 @@ def test_the_logarithm_is_accurate(instruction_set, dtype):
     engine.load(np.array([1, 0], dtype))
     for y in (0, 1):
         target = np.full((1, 1), y, dtype)
-        costs = [engine.steps(np.array([[x]], dtype), target, np.array([0]), 1, "sgd", (0.0,)) for x in z]
+        costs = [engine.steps(np.array([[x]], dtype), target, np.array([0]), 1, "sgd", (0.0,))[0] for x in z]
         a = (1 / (1 + np.exp(-z.astype(np.longdouble)))).astype(dtype)
         exact = -np.log((a if y else 1 - a).astype(np.longdouble)).astype(float)
         # a itself may be off by an ulp, which 1 - a and the logarithm magnify
