@@ -87,7 +87,7 @@ def split(flat, sizes):
 def train(
     sizes, activations, cost, flat, X, Y, order, batch_size, rule, coefficients, penalty, input_scale, alpha, floor
 ):
-    """Return the parameters after the steps, flat, the states of the rule, and the sums of the costs and of the squares."""
+    """Return the parameters after the steps, flat, the rule's states, the sums of the costs and of the squares."""
     w, b = split(flat, sizes)
     X, Y = X.astype(np.float64) * input_scale, Y.astype(np.float64)
     rule, total, squares, layers = Rule(rule, coefficients), 0.0, 0.0, range(len(w))

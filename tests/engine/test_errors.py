@@ -61,7 +61,10 @@ def read_only(x):
         (([3, 2], [b"tanh"], "quadratic", "float32"), "an activation must be a string"),
         (([3, 2], ["sigmoid"], "cross-entropy", "float32", None, -0.1), "floor must be at least 0 and below 1"),
         (([3, 2], ["sigmoid"], "cross-entropy", "float32", None, 1.0), "floor must be at least 0 and below 1"),
-        (([3, 2], ["sigmoid"], "cross-entropy", "float32", None, float("nan")), "floor must be at least 0 and below 1"),
+        (
+            ([3, 2], ["sigmoid"], "cross-entropy", "float32", None, float("nan")),
+            "floor must be at least 0 and below 1",
+        ),
         (([3, 2], ["sigmoid"], "absolute", "float32"), "unknown cost 'absolute'; known: quadratic"),
     ],
 )
@@ -168,7 +171,10 @@ def test_nothing_is_trained_before_load(problem):
         ({"sums": lambda s: (1.0,)}, "2"),
         ({"sums": lambda s: 1.0}, "sequence"),
         ({"alpha": lambda alpha: "a"}, "real number"),
-        ({"rule": lambda r: "adam", "coefficients": lambda c: (0.1, 0.9, 0.999, 1e-8, 0)}, "takes 6 coefficients, got 5"),
+        (
+            {"rule": lambda r: "adam", "coefficients": lambda c: (0.1, 0.9, 0.999, 1e-8, 0)},
+            "takes 6 coefficients, got 5",
+        ),
         ({"threads": lambda n: 0}, "threads must be 1 to"),
         ({"threads": lambda n: 10**6}, "threads must be 1 to"),
     ],
