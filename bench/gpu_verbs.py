@@ -107,6 +107,8 @@ def _updates(ops, make, sizes):
         call = partial(ops.update, optimizer, w, nabla, states, c, Penalty(), 0)
         moved = (3 + 2 * optimizer.states) * count * make.itemsize
         yield Case("update", f"{name}, {count}", call, bytes=moved)
+    call = partial(ops.add_squares, w, ops.new_total())
+    yield Case("add_squares", f"{count}", call, bytes=count * make.itemsize)
 
 
 def _outer_products(ops, make, sizes):

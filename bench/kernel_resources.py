@@ -47,8 +47,9 @@ def variants():
             for f in fused:
                 if f.name in parity_cases.OUTPUTS[cost.name] and cost.cuda and cost.cuda_delta(f):
                     yield one("output_error", f"{cost.name} {f.name}", activation=f, cost=cost)
-        for kernel in ("softmax", "softmax_prime", "softmax_error", "outer_batch", "count_right"):
+        for kernel in ("softmax", "softmax_prime", "softmax_error", "outer_batch", "count_right", "add_squares"):
             yield one(kernel)
+        yield one("softmax_error", "with a floor", cost=costs.LogLikelihood(1e-7))
         for optimizer in optimizers.BUILT_IN.values():
             if optimizer.states:
                 yield one("update", optimizer.name, optimizer=optimizer)

@@ -185,14 +185,7 @@ class Quadratic(Cost):
 
 
 class _Logarithmic(Cost):
-    """A cost of logarithms of probabilities.
-
-    Parameters
-    ----------
-    floor : float, optional
-        What they take smaller probabilities for, in the cost, not in its gradient; by default the smallest normal
-        number of the dtype. scikit-learn takes the dtype's epsilon.
-    """
+    """A cost of logarithms of probabilities, with a floor."""
 
     name: str
 
@@ -223,14 +216,7 @@ class CrossEntropy(_Logarithmic):
 
     name = "cross-entropy"
     outputs = ("sigmoid",)
-
-    def __init__(self, floor: float = 0.0) -> None:
-        super().__init__(floor)
-        least = _cuda_floor(self.floor)
-        self.cuda = (
-            f"-(y * log(a < {least} ? {least} : a) + "
-            f"(REAL(1) - y) * log(REAL(1) - a < {least} ? {least} : REAL(1) - a))"
-        )
+    cuda = "-(y * log(a < FLOOR ? FLOOR : a) + (REAL(1) - y) * log(REAL(1) - a < FLOOR ? FLOOR : REAL(1) - a))"
 
     def _log_loss(self, a: Array, y: Array, xp: Namespace) -> Array:
         return -xp.sum(y * _safe_log(a, xp, self.floor) + (1 - y) * _safe_log(1 - a, xp, self.floor), axis=0)
@@ -549,10 +535,6 @@ def _at_least_tiny(x: Array, xp: Namespace) -> Array:
 
 def _safe_log(x: Array, xp: Namespace, floor: float = 0.0) -> Array:
     return xp.log(at_least(x, floor, xp) if floor else _at_least_tiny(x, xp))
-
-
-def _cuda_floor(floor: float) -> str:
-    return f"REAL({floor!r})" if floor else "TINY"
 
 
 BUILT_IN: dict[str, Cost] = {

@@ -100,6 +100,8 @@ COSTS: dict[str, Cost] = {
     **costs.BUILT_IN,
     "huber": costs.Huber(0.3),
     "quantile": costs.Quantile(0.9),
+    "floored cross-entropy": costs.CrossEntropy(reference.FLOOR),
+    "floored log-likelihood": costs.LogLikelihood(reference.FLOOR),
     "custom": QUARTIC,
 }
 #: The outputs that each cost is tried with: its own, and what goes another way or has another kind of f'.
@@ -112,6 +114,8 @@ OUTPUTS = {
     "quantile": ("linear", "softplus"),
     "poisson": ("exp", "custom"),
     "hinge": ("linear", "custom with kernel"),
+    "floored cross-entropy": ("sigmoid", "custom with kernel"),
+    "floored log-likelihood": ("softmax", "custom"),
     "custom": ("sigmoid", "relu", "softmax", "custom", "mixed"),
 }
 #: How far z goes where f is not bounded: one huge output would drown the others' cost.
@@ -555,6 +559,18 @@ def _clip(draw: Draw, name: str, p: int) -> Case:
     )
 
 
+def _add_squares(draw: Draw, name: str, p: int) -> Case:
+    w, factor = draw.normal(p), 1.0 if name == "once" else 0.3
+
+    def run(on: Caller) -> dict[str, Array]:
+        xp, device_w, total = on.ops.xp, on.rows(w), on.ops.new_total()
+        for _ in range(2):  # it is added to what was there
+            on.ops.add_squares(device_w, total, factor)
+        return {"total": xp.reshape(xp.sum(total), (1,))}
+
+    return Case("add_squares", name, (p,), draw.dtype, run, lambda: {"total": reference.squares(w, factor) * 2})
+
+
 def _limit_norms(draw: Draw, name: str, n: int, m: int) -> Case:
     # Rows far from the limit, so that no rounding decides on which side of it they are.
     w = draw.normal(n, m)
@@ -586,6 +602,7 @@ _CASES: dict[str, Callable[..., Case]] = {
     "hadamard": _hadamard,
     "weigh": _weigh,
     "clip": _clip,
+    "add_squares": _add_squares,
     "limit_norms": _limit_norms,
 }
 
@@ -615,6 +632,7 @@ SMALL: Inputs = {
     "hadamard": list(product(ELEMENTWISE, ("in place", "out of place"))),
     "weigh": list(product(ELEMENTWISE, ("weights", "none counts"))),
     "clip": list(product([(p,) for p, _ in UPDATES], CLIPPED)),
+    "add_squares": list(product([(p,) for p, _ in UPDATES], ("once", "with a factor"))),
     "limit_norms": list(product(ELEMENTWISE, ("some", "none"))),
 }
 
@@ -641,5 +659,6 @@ LARGE: Inputs = {
     "hadamard": [(_ELEMENTS, "in place")],
     "weigh": [(_COLUMNS, "weights")],
     "clip": [((1_100_003,), "both")],
+    "add_squares": [((1_100_003,), "with a factor")],
     "limit_norms": [(_ELEMENTS, "some")],
 }

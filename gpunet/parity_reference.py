@@ -337,6 +337,8 @@ def _quartic(d: Bounded) -> Bounded:
 
 #: The delta of the Huber cost and the q of the quantile cost.
 _DELTA, _Q = 0.3, 0.9
+#: What the logarithms of the costs with a floor take smaller numbers for.
+FLOOR = 2.0**-7
 
 
 def _huber_slope(a: Bounded, y: Bounded) -> Bounded:
@@ -376,7 +378,9 @@ COSTS: dict[str, Callable[[Bounded, Bounded, float], Bounded]] = {
     "huber": lambda a, y, tiny: _huber(a, y),
     "absolute": lambda a, y, tiny: (a - y).abs(),
     "quantile": lambda a, y, tiny: (a - y) * _quantile_slope(a, y),
-    "poisson": lambda a, y, tiny: a - y * _log(a, tiny),
+    "poisson": lambda a, y, tiny: y * (_log(y, tiny) - _log(a, tiny)) - y + a,
+    "floored cross-entropy": lambda a, y, tiny: _cross_entropy(a, y, FLOOR),
+    "floored log-likelihood": lambda a, y, tiny: -(y * _log(a, FLOOR)),
     "hinge": lambda a, y, tiny: _margin(a, y).at_least(0.0),
     "custom": lambda a, y, tiny: _quartic(a - y),
 }
@@ -390,6 +394,8 @@ GRADIENTS: dict[str, Callable[[Bounded, Bounded, float], Bounded]] = {
     "absolute": lambda a, y, tiny: _sign(a, y),
     "quantile": lambda a, y, tiny: _quantile_slope(a, y),
     "poisson": lambda a, y, tiny: 1 - y / a.at_least(tiny),
+    "floored cross-entropy": lambda a, y, tiny: (a - y) / (a * (1 - a)).at_least(tiny),
+    "floored log-likelihood": lambda a, y, tiny: -y / a.at_least(tiny),
     "hinge": lambda a, y, tiny: _hinge_slope(a, y),
     "custom": lambda a, y, tiny: (a - y) * (a - y) * (a - y),
 }
@@ -399,6 +405,8 @@ MATCHED: dict[tuple[str, str], Callable[[Bounded, Bounded], Bounded]] = {
     ("cross-entropy", "sigmoid"): lambda a, y: a - y,
     ("log-likelihood", "softmax"): lambda a, y: a * y.sum(axis=0, keepdims=True) - y,
     ("poisson", "exp"): lambda a, y: a - y,
+    ("floored cross-entropy", "sigmoid"): lambda a, y: a - y,
+    ("floored log-likelihood", "softmax"): lambda a, y: a * y.sum(axis=0, keepdims=True) - y,
 }
 
 
@@ -554,6 +562,12 @@ def clipped(nabla: Values, most_value: float | None, most_norm: float | None) ->
         if float(factor.value) < 1:
             g = g * factor
     return g
+
+
+def squares(w: Values, factor: float) -> Bounded:
+    """Return factor times the sum of w's squares, as an array of one entry."""
+    x = exact(w, w.dtype)
+    return (x * x).sum(axis=0, keepdims=True) * factor
 
 
 def limited(w: Values, most: float) -> Bounded:

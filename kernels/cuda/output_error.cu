@@ -2,8 +2,8 @@
 //
 // s is what f' is computed from, z or a. Block i adds its share of the cost to total[i], always in the same order, so
 // that the same data give the same bits. A thread takes EACH elements, so that as many loads are under way. Above this
-// text stand the type REAL, its smallest normal number TINY, the expressions DELTA(a, y, s) and COST(a, y), the number
-// of threads BLOCK, a power of 2, and EACH.
+// text stand the type REAL, its smallest normal number TINY, the number FLOOR that logarithms of probabilities take
+// smaller ones for, the expressions DELTA(a, y, s) and COST(a, y), the number of threads BLOCK, a power of 2, and EACH.
 extern "C" __global__ void output_error(
     const REAL* a, const REAL* y, const REAL* s, REAL* out, double* total, const int size) {
     __shared__ double part[BLOCK];

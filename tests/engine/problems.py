@@ -16,7 +16,7 @@ COEFFICIENTS = {
     "sgd": (0.5,),
     "momentum": (0.1, 0.9),
     "nesterov": (0.1, 0.9),
-    "adam": (0.01, 0.9, 0.999, 1e-8, 0),
+    "adam": (0.01, 0.9, 0.999, 1e-8, False, 0),
 }
 assert set(COEFFICIENTS) == set(RULES.values())
 
@@ -35,6 +35,8 @@ class Problem:
     zeros: float = 0.0
     uint8: bool = False
     coefficients: tuple[float, ...] = ()
+    alpha: float = 0.0
+    floor: float = 0.0
     arrays: Any = field(init=False)
 
     def __post_init__(self):
@@ -53,13 +55,13 @@ class Problem:
     def expected(self):
         flat, X, Y, order = self.arrays
         return reference.train(self.sizes, self.activations, self.cost, flat, X, Y, order, self.batch_size, self.rule,
-                               self.coefficients, self.penalty, 1 / 256)  # fmt: skip
+                               self.coefficients, self.penalty, 1 / 256, self.alpha, self.floor)  # fmt: skip
 
     def engine(self, dtype="float64", instruction_set=None):
-        return CompiledEngine(self.sizes, self.activations, self.cost, dtype, instruction_set)
+        return CompiledEngine(self.sizes, self.activations, self.cost, dtype, instruction_set, self.floor)
 
     def train(self, dtype="float64", instruction_set=None, threads=1, calls=1):
-        """Return what the engine makes of it: parameters, states, the sum of the costs."""
+        """Return what the engine makes of it: parameters, states, the sums of the costs and of the squares."""
         flat, X, Y, order = self.arrays
         engine = self.engine(dtype, instruction_set)
         parameters = flat.astype(dtype)
@@ -67,25 +69,25 @@ class Problem:
         engine.load(parameters, states)
         if not self.uint8:
             X, Y = X.astype(dtype), Y.astype(dtype)
-        total = 0.0
+        sums = 0.0, 0.0
         coefficients = list(self.coefficients)
         chunk = -(-len(order) // self.batch_size // calls) * self.batch_size
         for start in range(0, len(order), chunk):
             rows = order[start : start + chunk]
-            total = engine.steps(
-                X, Y, rows, self.batch_size, self.rule, coefficients, self.penalty, 1 / 256, threads, total
+            sums = engine.steps(
+                X, Y, rows, self.batch_size, self.rule, coefficients, self.penalty, 1 / 256, threads, sums, self.alpha
             )
             if self.rule == "adam":
                 coefficients[-1] += -(-len(rows) // self.batch_size)
         engine.store(parameters, states)
-        return parameters, states, total
+        return parameters, states, sums
 
     def check(self, dtype="float64", instruction_set=None, threads=1, calls=1):
         tolerance = {"float64": 1e-10, "float32": 2e-4}[dtype]
-        parameters, states, total = self.train(dtype, instruction_set, threads, calls)
-        expected, expected_states, expected_total = self.expected()
+        parameters, states, sums = self.train(dtype, instruction_set, threads, calls)
+        expected, expected_states, expected_sums = self.expected()
         np.testing.assert_allclose(parameters, expected, rtol=tolerance, atol=tolerance)
-        np.testing.assert_allclose(total, expected_total, rtol=tolerance)
+        np.testing.assert_allclose(sums, expected_sums, rtol=tolerance)
         assert len(states) == len(expected_states)
         for state, wanted in zip(states, expected_states, strict=True):
             np.testing.assert_allclose(state, wanted, rtol=tolerance, atol=tolerance)

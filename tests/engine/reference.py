@@ -35,16 +35,16 @@ def pull_back(activation, g, a):
     }[activation]()
 
 
-def log(x):
-    return np.log(np.maximum(x, np.finfo(np.float64).smallest_normal))
+def log(x, floor):
+    return np.log(np.maximum(x, floor or np.finfo(np.float64).smallest_normal))
 
 
-def cost_and_error(cost, activation, a, y):
+def cost_and_error(cost, activation, a, y, floor):
     if cost == "quadratic":
         return 0.5 * ((a - y) ** 2).sum(), pull_back(activation, a - y, a)
     if cost == "cross-entropy":
-        return -(y * log(a) + (1 - y) * log(1 - a)).sum(), a - y
-    return -(y * log(a)).sum(), a * y.sum(axis=1, keepdims=True) - y
+        return -(y * log(a, floor) + (1 - y) * log(1 - a, floor)).sum(), a - y
+    return -(y * log(a, floor)).sum(), a * y.sum(axis=1, keepdims=True) - y
 
 
 class Rule:
@@ -59,10 +59,12 @@ class Rule:
         if self.name == "sgd":
             return w - eta * g
         if self.name == "adam":
-            beta1, beta2, epsilon, before = self.coefficients[1:]
+            beta1, beta2, epsilon, epsilon_hat, before = self.coefficients[1:]
             t += before
             m = self.first[key] = beta1 * self.first.get(key, 0.0) + (1 - beta1) * g
             v = self.second[key] = beta2 * self.second.get(key, 0.0) + (1 - beta2) * g**2
+            if epsilon_hat:
+                return w - eta * np.sqrt(1 - beta2**t) / (1 - beta1**t) * m / (np.sqrt(v) + epsilon)
             return w - eta * (m / (1 - beta1**t)) / (np.sqrt(v / (1 - beta2**t)) + epsilon)
         mu = self.coefficients[1]
         v = self.first[key] = mu * self.first.get(key, 0.0) - eta * g
@@ -82,31 +84,35 @@ def split(flat, sizes):
     return weights, biases
 
 
-def train(sizes, activations, cost, flat, X, Y, order, batch_size, rule, coefficients, penalty, input_scale):
-    """Return the parameters after the steps, flat, the states of the rule, and the sum of the costs."""
+def train(
+    sizes, activations, cost, flat, X, Y, order, batch_size, rule, coefficients, penalty, input_scale, alpha, floor
+):
+    """Return the parameters after the steps, flat, the rule's states, the sums of the costs and of the squares."""
     w, b = split(flat, sizes)
     X, Y = X.astype(np.float64) * input_scale, Y.astype(np.float64)
-    rule, total, layers = Rule(rule, coefficients), 0.0, range(len(w))
+    rule, total, squares, layers = Rule(rule, coefficients), 0.0, 0.0, range(len(w))
     for t, start in enumerate(range(0, len(order), batch_size), start=1):
         rows = order[start : start + batch_size]
         a = [X[rows]]
         for l in layers:
             a.append(FUNCTIONS[activations[l]](a[l] @ w[l].T + b[l]))
-        c, delta = cost_and_error(cost, activations[-1], a[-1], Y[rows])
+        c, delta = cost_and_error(cost, activations[-1], a[-1], Y[rows], floor)
         total += c
+        squares += sum((w[l] ** 2).sum() for l in layers) if alpha else 0.0
+        l2 = penalty.l2 + alpha / len(rows)
         nabla = {}
         for l in reversed(layers):
             nabla[l] = delta.T @ a[l] / len(rows), delta.mean(axis=0)
             if l:
                 delta = pull_back(activations[l - 1], delta @ w[l], a[l])
         for l in layers:
-            g = nabla[l][0] + penalty.l2 * w[l] + penalty.l1 * np.sign(w[l])
+            g = nabla[l][0] + l2 * w[l] + penalty.l1 * np.sign(w[l])
             w[l] = rule.move(("w", l), w[l] - penalty.decay * w[l], g, t)
             b[l] = rule.move(("b", l), b[l], nabla[l][1], t)
     states = [
         flatten([s["w", l] for l in layers], [s["b", l] for l in layers]) for s in (rule.first, rule.second) if s
     ]
-    return flatten(w, b), states, total
+    return flatten(w, b), states, (total, squares)
 
 
 def flatten(weights, biases):

@@ -21,8 +21,17 @@ std::vector<float> numbers(int64_t count, double scale) {
     return all;
 }
 
-std::vector<float> train(const InstructionSet &set, Rule rule, double zeros, int threads) {
-    NetworkMemory<float> memory(SIZES, ACTIVATIONS, QUADRATIC, set.vector_bytes);
+// What a training leaves: its parameters and its sums.
+struct Result {
+    std::vector<float> parameters;
+    double costs, squares;
+    bool operator==(const Result &other) const {
+        return parameters == other.parameters && costs == other.costs && squares == other.squares;
+    }
+};
+
+Result train(const InstructionSet &set, Rule rule, double zeros, int threads) {
+    NetworkMemory<float> memory(SIZES, ACTIVATIONS, QUADRATIC, 0, set.vector_bytes);
     std::vector<float> X = numbers(EXAMPLES * SIZES.front(), 1), Y = numbers(EXAMPLES * SIZES.back(), 1);
     for (size_t i = 0; i < X.size(); i++)
         if (std::fmod(0.37 * double(i / 4), 1) < zeros) X[i] = 0;
@@ -42,10 +51,11 @@ std::vector<float> train(const InstructionSet &set, Rule rule, double zeros, int
     job.eta = 0.5;
     job.mu = 0.9;
     job.input_scale = 1;
+    job.alpha = 0.1;
     Pool pool;
     pool.run(threads, [&](Team &team, int thread) { set.train_float(memory.network, job, team, thread); });
     memory.store(parameters.data(), has_state ? std::vector<float *>{velocity.data()} : std::vector<float *>());
-    return parameters;
+    return {parameters, job.total, job.squares};
 }
 
 }  // namespace
@@ -59,9 +69,13 @@ int main() {
         for (Rule rule : {SGD, MOMENTUM})
             for (double zeros : {0.0, 0.8}) {
                 if (!set->usable()) continue;
-                const std::vector<float> expected = train(*set, rule, zeros, 1);
+                const Result expected = train(*set, rule, zeros, 1);
+                if (!(expected.squares > 0)) {
+                    std::printf("%s has summed no squares\n", set->name);
+                    return 1;
+                }
                 for (int threads : {2, 3, 7})
-                    if (train(*set, rule, zeros, threads) != expected) {
+                    if (!(train(*set, rule, zeros, threads) == expected)) {
                         std::printf("%s by %d threads differs from one\n", set->name, threads);
                         return 1;
                     }

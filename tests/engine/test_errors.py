@@ -59,6 +59,12 @@ def read_only(x):
         (([3, 2], ["sigmoid"], "quadratic", "float32", "mmx"), "unknown instruction set 'mmx'; known: "),
         (([3, 2], ["softsign"], "quadratic", "float32"), "unknown activation 'softsign'; known: sigmoid"),
         (([3, 2], [b"tanh"], "quadratic", "float32"), "an activation must be a string"),
+        (([3, 2], ["sigmoid"], "cross-entropy", "float32", None, -0.1), "floor must be at least 0 and below 1"),
+        (([3, 2], ["sigmoid"], "cross-entropy", "float32", None, 1.0), "floor must be at least 0 and below 1"),
+        (
+            ([3, 2], ["sigmoid"], "cross-entropy", "float32", None, float("nan")),
+            "floor must be at least 0 and below 1",
+        ),
         (([3, 2], ["sigmoid"], "absolute", "float32"), "unknown cost 'absolute'; known: quadratic"),
     ],
 )
@@ -161,7 +167,14 @@ def test_nothing_is_trained_before_load(problem):
         ({"penalty": lambda p: 0.1}, "penalty must be a sequence"),
         ({"penalty": lambda p: (0.1, 0.2)}, r"penalty must be \(l2, l1, decay\), got 2"),
         ({"penalty": lambda p: (0.1, 0.2, "a")}, "real number"),
-        ({"cost": lambda c: "a"}, "real number"),
+        ({"sums": lambda s: ("a", 0.0)}, "real number"),
+        ({"sums": lambda s: (1.0,)}, "2"),
+        ({"sums": lambda s: 1.0}, "sequence"),
+        ({"alpha": lambda alpha: "a"}, "real number"),
+        (
+            {"rule": lambda r: "adam", "coefficients": lambda c: (0.1, 0.9, 0.999, 1e-8, 0)},
+            "takes 6 coefficients, got 5",
+        ),
         ({"threads": lambda n: 0}, "threads must be 1 to"),
         ({"threads": lambda n: 10**6}, "threads must be 1 to"),
     ],
@@ -177,7 +190,8 @@ def test_steps_that_do_not_fit(problem, engine, change, message):
         "coefficients": (0.1,),
         "penalty": (0.1, 0.0, 0.0),
         "threads": 1,
-        "cost": 0.0,
+        "sums": (0.0, 0.0),
+        "alpha": 0.0,
     }
     for name, make in change.items():
         given[name] = make(given[name])
@@ -190,8 +204,8 @@ def test_steps_that_do_not_fit(problem, engine, change, message):
 
 def test_no_rows_cost_nothing(problem, engine):
     _, X, Y, order = problem.arrays
-    assert engine.steps(X, Y, order[:0], 10, "sgd", (0.1,)) == 0.0
-    assert engine.steps(X, Y, order[:0], 10, "sgd", (0.1,), cost=1.5) == 1.5
+    assert engine.steps(X, Y, order[:0], 10, "sgd", (0.1,)) == (0.0, 0.0)
+    assert engine.steps(X, Y, order[:0], 10, "sgd", (0.1,), sums=(1.5, 2.5), alpha=0.1) == (1.5, 2.5)
 
 
 def test_a_batch_size_beyond_the_rows(problem):

@@ -7,7 +7,7 @@ import pytest
 from engine.problems import COEFFICIENTS, INSTRUCTION_SETS, NO_PENALTY, Problem
 
 import gpunet
-from gpunet import optimizers
+from gpunet import costs, optimizers
 from gpunet.backends.compiled import CompiledEngine
 from gpunet.optimizers import Penalty
 from gpunet.training.compiled import CompiledSteps
@@ -78,10 +78,96 @@ def test_rules(instruction_set, dtype, rule, penalty, zeros):
     assert one == two
 
 
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam"])
 @pytest.mark.parametrize("penalty", [NO_PENALTY, PENALTIES[-1]], ids=str)
-def test_many_calls_train_as_one(rule, penalty):
-    problem = Problem([30, 20, 4], ["tanh", "sigmoid"], rule=rule, penalty=penalty, batch_size=7)
+@pytest.mark.parametrize("zeros", [0.0, 0.9])
+def test_alpha_is_shared_by_the_examples_of_a_mini_batch(instruction_set, dtype, rule, penalty, zeros):
+    """The last mini-batch has 9 examples instead of 10. The squares are the reference's, by one thread or more."""
+    problem = Problem(
+        [70, 33, 20, 5], ["tanh", "sigmoid", "sigmoid"], rule=rule, penalty=penalty, zeros=zeros, alpha=0.2
+    )
+    assert len(problem.arrays[3]) % 10 == 9
+    problem.check(dtype, instruction_set)
+    problem.check(dtype, instruction_set, threads=3, calls=3)
+    without = Problem([70, 33, 20, 5], ["tanh", "sigmoid", "sigmoid"], rule=rule, penalty=penalty, zeros=zeros)
+    assert np.abs(without.expected()[0] - problem.expected()[0]).max() > 1e-3
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("sizes", [[1, 1], [5, 4, 3], [17, 16, 15], [63, 65, 33], [300, 130, 1]], ids=str)
+def test_every_weight_is_squared_once_and_no_bias(instruction_set, dtype, sizes):
+    """Weights of small whole numbers, which a step of 0 leaves as they are: the sums are exact."""
+    problem = Problem(sizes, ["sigmoid"] * (len(sizes) - 1), examples=7)
+    flat, X, Y, _ = problem.arrays
+    flat = np.round(4 * flat).astype(dtype)
+    weights = flat[: -sum(sizes[1:])].astype(np.float64)
+    engine = problem.engine(dtype, instruction_set)
+    engine.load(flat)
+    _, squares = engine.steps(X, Y, np.arange(7), 3, "sgd", (0.0,), NO_PENALTY, 1 / 256, 2, (0.0, 5.0), 0.1)
+    assert squares == 5 + 3 * (weights**2).sum()
+    _, squares = engine.steps(X, Y, np.arange(7), 3, "sgd", (0.0,), NO_PENALTY, 1 / 256, 2, (0.0, 5.0), 0.0)
+    assert squares == 5
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("penalty", [NO_PENALTY, PENALTIES[-1]], ids=str)
+@pytest.mark.parametrize("epsilon", [1e-8, 0.1])
+def test_adams_epsilon_hat(instruction_set, dtype, penalty, epsilon):
+    """An epsilon of the size of the gradients' roots, so that it matters when it is added."""
+    problems = [
+        Problem(
+            [70, 20, 4],
+            ["tanh", "sigmoid"],
+            rule="adam",
+            penalty=penalty,
+            coefficients=(0.01, 0.9, 0.999, epsilon, hat, 0),
+        )
+        for hat in (False, True)
+    ]
+    for problem in problems:
+        problem.check(dtype, instruction_set, threads=2, calls=2)
+    corrected, hat = (problem.expected()[0] for problem in problems)
+    if epsilon == 0.1:
+        assert np.abs(corrected - hat).max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("rule", ["momentum", "nesterov"])
+def test_a_velocity_that_loses_nothing(dtype, rule):
+    Problem([30, 20, 4], ["tanh", "sigmoid"], rule=rule, coefficients=(0.05, 1.0)).check(dtype, calls=2)
+
+
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n_in", [1, 15, 16, 17, 40])
+@pytest.mark.parametrize("n_out", [1, 3, 8, 16, 31, 32, 33])
+def test_what_is_loaded_is_stored(instruction_set, dtype, n_in, n_out):
+    """Bit for bit, at the edges of the blocks and panels; and what a training has left there is overwritten."""
+    sizes = [n_in, n_out, n_in]
+    problem = Problem(sizes, ["tanh", "sigmoid"])
+    count = problem.arrays[0].size
+    given = [np.arange(first, first + count, dtype=dtype) for first in (1, 100_001, 200_001)]
+    engine = problem.engine(dtype, instruction_set)
+    for states in (0, 1, 2, 2):
+        engine.load(given[0], given[1 : 1 + states])
+        found = [np.zeros(count, dtype) for _ in range(1 + states)]
+        engine.store(found[0], found[1:])
+        for x, wanted in zip(found, given, strict=False):
+            np.testing.assert_array_equal(x, wanted)
+        problem.check(dtype, instruction_set)
+        _, X, Y, order = problem.arrays
+        engine.steps(X, Y, order, 10, "sgd", (0.5,))
+
+
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam"])
+@pytest.mark.parametrize("penalty", [NO_PENALTY, PENALTIES[-1]], ids=str)
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+def test_many_calls_train_as_one(rule, penalty, alpha):
+    problem = Problem([30, 20, 4], ["tanh", "sigmoid"], rule=rule, penalty=penalty, batch_size=7, alpha=alpha)
     for calls in (2, 3, 7):
         one, many = problem.train(calls=1), problem.train(calls=calls)
         assert one[0].tobytes() == many[0].tobytes()
@@ -139,7 +225,7 @@ def test_an_epoch_of_gpunets_own_loop(cost, dtype, uint8):
     engine = CompiledEngine(net.sizes, [f.name for f in net.activations], net.cost.name, dtype)
     engine.load(flat)
     order = np.random.default_rng(5).permutation(500)
-    total = engine.steps(X, Y, order, 16, "sgd", (0.5,), NO_PENALTY, 1 / 256)
+    total, _ = engine.steps(X, Y, order, 16, "sgd", (0.5,), NO_PENALTY, 1 / 256)
     engine.store(flat)
     recipe = Recipe(net._model, 16, optimizers.get("sgd"))
     mean = MiniBatchSGD(recipe, X, Y, np.random.default_rng(5)).run_epoch(0.5)
@@ -164,6 +250,25 @@ def test_penalties_as_by_the_verbs(optimizer, penalty):
         found[engine] = np.concatenate([x.ravel() for x in (*net.weights, *net.biases)])
     np.testing.assert_allclose(found["compiled"], found["verbs"], rtol=1e-10, atol=1e-10)
     assert np.abs(found["compiled"] - found["neither"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("optimizer", [optimizers.SGD(), optimizers.Momentum(nesterov=True),
+                                       optimizers.Adam(epsilon=1e-3, epsilon_hat=True)], ids=repr)  # fmt: skip
+@pytest.mark.parametrize("cost", [costs.CrossEntropy(1e-3), costs.LogLikelihood(1e-3)], ids=lambda cost: cost.name)
+def test_alpha_floor_and_epsilon_hat_as_by_the_verbs(optimizer, cost):
+    """Two epochs of ragged mini-batches: parameters, costs and penalties."""
+    rng = np.random.default_rng(3)
+    X, Y = 20 * rng.normal(size=(100, 60)), np.eye(5)[rng.integers(0, 5, 100)]
+    found = {}
+    for engine in ("compiled", "verbs"):
+        net = gpunet.Network([60, 30, 5], dtype="float64", device="cpu", seed=2, cost=cost)
+        training = MiniBatchSGD(
+            Recipe(net._model, 16, optimizer, alpha=0.7), X, Y, np.random.default_rng(5), engine=engine
+        )
+        sums = [(training.run_epoch(0.05), training.penalty) for _ in range(2)]
+        found[engine] = np.concatenate([np.ravel(sums), *(x.ravel() for x in (*net.weights, *net.biases))])
+    np.testing.assert_allclose(found["compiled"], found["verbs"], rtol=1e-10, atol=1e-10)
+    assert found["verbs"][:4].min() > 0.01
 
 
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "nesterov", "adam"])
@@ -207,7 +312,7 @@ def test_what_is_not_finite_shows(instruction_set, bad, place, output):
     engine = problem.engine(instruction_set=instruction_set)
     engine.load(flat)
     with np.errstate(all="ignore"):
-        total = engine.steps(X, Y, order, 10, "sgd", (0.01,), NO_PENALTY, 1.0)
+        total, _ = engine.steps(X, Y, order, 10, "sgd", (0.01,), NO_PENALTY, 1.0)
     engine.store(flat)
     assert not (np.isfinite(total) and np.isfinite(flat).all())
 
@@ -223,7 +328,7 @@ def test_activations_are_accurate(name, instruction_set, dtype):
     engine = CompiledEngine([1, 1], [name], "quadratic", dtype, instruction_set)
     engine.load(np.array([1, 0], dtype))
     costs = [
-        engine.steps(np.array([[x]], dtype), np.zeros((1, 1), dtype), np.array([0]), 1, "sgd", (0.0,)) for x in z
+        engine.steps(np.array([[x]], dtype), np.zeros((1, 1), dtype), np.array([0]), 1, "sgd", (0.0,))[0] for x in z
     ]
     a = np.sqrt(2 * np.array(costs))
     wide = z.astype(np.longdouble)
@@ -242,12 +347,42 @@ def test_the_logarithm_is_accurate(instruction_set, dtype):
     engine.load(np.array([1, 0], dtype))
     for y in (0, 1):
         target = np.full((1, 1), y, dtype)
-        costs = [engine.steps(np.array([[x]], dtype), target, np.array([0]), 1, "sgd", (0.0,)) for x in z]
+        costs = [engine.steps(np.array([[x]], dtype), target, np.array([0]), 1, "sgd", (0.0,))[0] for x in z]
         a = (1 / (1 + np.exp(-z.astype(np.longdouble)))).astype(dtype)
         exact = -np.log((a if y else 1 - a).astype(np.longdouble)).astype(float)
         # a itself may be off by an ulp, which 1 - a and the logarithm magnify
         slack = 4 * np.finfo(dtype).eps / np.minimum(1, np.maximum(a if y else 1 - a, 1e-30))
         assert (np.abs(costs - exact) <= slack + 4 * np.finfo(dtype).eps * np.abs(exact)).all()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize("floor", [0.0, "epsilon", 0.25])
+@pytest.mark.parametrize(("cost", "output"), [("cross-entropy", "sigmoid"), ("log-likelihood", "softmax")])
+def test_the_floor_of_the_logarithms(cost, output, floor, instruction_set, dtype):
+    """Outputs of 0 and 1 whose targets are 1 and 0, of 0.5, and of less than 0.25."""
+    epsilon, tiny = float(np.finfo(dtype).eps), float(np.finfo(dtype).smallest_normal)
+    least = {"epsilon": epsilon}.get(floor, floor)
+    engine = CompiledEngine([2, 2], [output], cost, dtype, instruction_set, least)
+    engine.load(np.array([1, 0, 0, 1, 0, 0], dtype))
+    z = np.array([[2000, -2000], [0, 0], [1, -1]], dtype)
+    y = np.array([[0, 1]] * 3, dtype)
+    got = [engine.steps(z, y, np.array([row]), 1, "sgd", (0.0,))[0] for row in range(3)]
+    terms = {"cross-entropy": 2, "log-likelihood": 1}[cost]
+    sure = {"cross-entropy": 1 / (1 + np.e), "log-likelihood": 1 / (1 + np.e**2)}[cost]
+    wanted = [-terms * np.log(p) for p in (max(tiny, least), 0.5, max(sure, least))]
+    np.testing.assert_allclose(got, wanted, rtol=8 * epsilon)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("cost", "output"), [("cross-entropy", "sigmoid"), ("log-likelihood", "softmax")])
+def test_a_floor_changes_the_cost_and_no_gradient(cost, output, instruction_set, dtype):
+    with_floor, without = (Problem([40, 20, 5], ["tanh", output], cost, floor=floor) for floor in (0.4, 0.0))
+    with_floor.check(dtype, instruction_set, threads=2)
+    one, other = (problem.train(dtype, instruction_set) for problem in (with_floor, without))
+    assert one[0].tobytes() == other[0].tobytes()
+    assert one[2][0] < other[2][0]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")

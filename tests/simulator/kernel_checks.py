@@ -158,7 +158,24 @@ def output_error(
 
 def softmax_error(name, text, dtype):
     """The same for log-likelihood and softmax."""
-    output_error(name, text, dtype, (("log-likelihood", "softmax"),))
+    output_error(name, text, dtype, (("log-likelihood", "softmax"), (costs.LogLikelihood(0.2), "softmax")))
+
+
+def add_squares(name, text, dtype):
+    """The sum of the squares, on top of what the slots held, with a factor or without."""
+
+    def run(ops, rng, n, m):
+        w, total = ops.asarray(rng.normal(size=n * m), dtype), ops.new_total()
+        for factor in (1.0, 0.3):
+            ops.add_squares(w, total, factor)
+        slots = ops.to_numpy(total)
+        if ops is not HOST:  # a block adds to the slot of its number, and to no other
+            used = min(2, -(-n * m // 1024))
+            assert (slots[:used] > 0).all()
+            assert not slots[used:].any()
+        return (ops.asarray(np.atleast_2d(slots.sum())),)
+
+    both(name, text, dtype, run)
 
 
 def gather(name, text, dtype):
@@ -308,6 +325,7 @@ CHECKS = {
     check.__name__: check
     for check in (
         activate,
+        add_squares,
         count_right,
         gather,
         hadamard_prime,

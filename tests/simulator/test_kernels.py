@@ -62,7 +62,7 @@ EQUIVALENT = {
         ("j < n; j += 32) {", "j < n; j += 16) {", _AGAIN),  # in the search for the largest
     ],
     "softmax_error": [
-        ("log(aj < TINY ? TINY : aj);", "log(aj <= TINY ? TINY : aj);", _EQUAL_IS_EQUAL),
+        ("log(aj < FLOOR ? FLOOR : aj);", "log(aj <= FLOOR ? FLOOR : aj);", _EQUAL_IS_EQUAL),
         ("if (threadIdx.x == 0) {", "if (threadIdx.x != 0) {", _EVERY_LANE_HAS_IT),
         ("if (threadIdx.x == 0) {", "if (threadIdx.x == 1) {", _EVERY_LANE_HAS_IT),
         ("threadIdx.x == 0 && threadIdx.y", "threadIdx.x == 1 && threadIdx.y", _EVERY_LANE_HAS_IT),

@@ -350,7 +350,7 @@ def test_verbs_on_the_stand_in(gpu, monkeypatch):
     found = gpu.verbs(1, select("cuda"), clock, gpu.gpu_verbs.Sizes(**TINY_SIZES))
     assert {row["verb"] for row in found["float32"]["rows"]} == {
         "copy", "activate", "hadamard_prime", "output_error", "sum_batch", "matmul", "outer_sum", "outer_batch",
-        "gather", "count_right", "update",
+        "gather", "count_right", "update", "add_squares",
     }  # fmt: skip
     assert clock.calls == sum(len(found[dtype]["rows"]) for dtype in found)
     by_dtype = {dtype: found[dtype]["rows"][0] for dtype in found}
