@@ -70,7 +70,9 @@ def from_sklearn(fitted: Any) -> MLPClassifier | MLPRegressor:
     if optimizer is not None:
         is_adam = estimator.solver == "adam"
         kept = [optimizer.ms, optimizer.vs] if is_adam else [optimizer.velocities] if estimator.momentum else []
-        states = np.array([_flat(arrays) for arrays in kept]).reshape(len(kept), -1)
+        states = np.array([_flat(arrays) for arrays in kept]).reshape(
+            len(kept), _flat(fitted.coefs_ + fitted.intercepts_).size
+        )
         eta = optimizer.learning_rate_init if is_adam else optimizer.learning_rate
         estimator._progress = Progress(float(eta), optimizer.t if is_adam else 0, states)
     return estimator

@@ -52,7 +52,7 @@ def blobs():
     """Inputs (120, 5) of three classes, and the classes, (120,)."""
     rng = np.random.default_rng(5)
     y = np.arange(120) % 3
-    return rng.normal(size=(120, 5)) + 1.5 * np.eye(5)[y], y
+    return rng.normal(size=(120, 5)) + 3 * np.eye(5)[y], y
 
 
 @pytest.fixture(scope="session")

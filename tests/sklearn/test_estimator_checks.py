@@ -17,6 +17,8 @@ CHECKS = parametrize_with_checks([MLPClassifier(device="cpu"), MLPRegressor(devi
 names, pairs = CHECKS.args
 
 
-@pytest.mark.parametrize(names, list(pairs), **CHECKS.kwargs)  # a list: older versions of scikit-learn give a generator
+@pytest.mark.parametrize(
+    names, list(pairs), **CHECKS.kwargs
+)  # a list: older versions of scikit-learn give a generator
 def test_check(estimator, check):
     check(estimator)
