@@ -1,6 +1,5 @@
 """What scikit-learn's perceptrons do not have."""
 
-import importlib
 import pickle
 
 import numpy as np
@@ -8,9 +7,10 @@ import pytest
 import sklearn
 from sklearn.metrics import accuracy_score, r2_score
 
-from gpunet import Activation, DeviceError, GpunetError, History, schedules
+from gpunet import Activation, GpunetError, schedules
 from gpunet.costs import Huber, Quantile
 from gpunet.sklearn import MLPClassifier, MLPRegressor
+from gpunet.training.history import History
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -245,10 +245,8 @@ def test_arrays_of_other_libraries_without_dispatch(make, xp, blobs):
 
 @pytest.fixture
 def dispatch(monkeypatch):
-    """Array API dispatch, which SciPy has to have been asked for when it was imported."""
-    if importlib.import_module("scipy._lib._array_api").SCIPY_ARRAY_API is not True:
-        monkeypatch.setenv("SCIPY_ARRAY_API", "1")
-        monkeypatch.setattr("scipy._lib._array_api.SCIPY_ARRAY_API", True)
+    """Array API dispatch, which scikit-learn turns on only if this variable is there."""
+    monkeypatch.setenv("SCIPY_ARRAY_API", "1")
     pytest.importorskip("array_api_compat")  # scikit-learn before 1.7 does not bring it along
     with sklearn.config_context(array_api_dispatch=True):
         yield
