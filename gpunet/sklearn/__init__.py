@@ -1,8 +1,8 @@
 """scikit-learn's `MLPClassifier` and `MLPRegressor`, trained by gpunet.
 
-The classes have scikit-learn's parameters, attributes, methods, warnings and errors; with the same `random_state` they
-begin with the same weights and see the same mini-batches. docs/sklearn.md tells what they can beyond that, and what
-differs.
+The classes have scikit-learn's parameters, attributes, methods, warnings and errors; with the same `random_state`
+they begin with the same weights and see the same mini-batches. docs/sklearn.md tells what they can beyond that, and
+what differs.
 
     from gpunet.sklearn import MLPClassifier  # instead of: from sklearn.neural_network import MLPClassifier
 """

@@ -108,9 +108,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     feature_names_in_ : array of str
         If X was a table with names.
     out_activation_ : {"softmax", "logistic"}
-    history_ : gpunet.History
-        Of the last call of `fit` by a stochastic solver: `history_.plot()` draws it, `history_.engine` tells what took the
-        steps.
+    history_ : History
+        Of the last call of `fit` by a stochastic solver: `history_.plot()` draws it, `history_.engine` tells what
+        took the steps.
 
     Examples
     --------
@@ -209,7 +209,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         y : array, shape (n,) or (n, n_labels)
         sample_weight : array, shape (n,), optional
         X_val, y_val, sample_weight_val : optional
-            Examples to score after each epoch: `validation_scores_`. Early stopping goes by them instead of a part of X.
+            Examples to score after each epoch: `validation_scores_`. Early stopping goes by them instead of a part
+            of X.
 
         Returns
         -------
@@ -245,7 +246,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         classes : array, shape (n_classes,)
             All classes that will ever be met: needed at the first call.
         X_val, y_val, sample_weight_val : optional
-            Examples to score after each epoch: `validation_scores_`. Early stopping goes by them instead of a part of X.
+            Examples to score after each epoch: `validation_scores_`. Early stopping goes by them instead of a part
+            of X.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""What scikit-learn's two multi-layer perceptrons share: parameters, attributes, and the way from data to a solver."""
+"""What scikit-learn's two perceptrons share: parameters, attributes, and the way from data to a solver."""
 
 from __future__ import annotations
 

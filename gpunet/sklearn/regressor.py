@@ -106,9 +106,9 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     feature_names_in_ : array of str
         If X was a table with names.
     out_activation_ : {"identity", "exp"}
-    history_ : gpunet.History
-        Of the last call of `fit` by a stochastic solver: `history_.plot()` draws it, `history_.engine` tells what took the
-        steps.
+    history_ : History
+        Of the last call of `fit` by a stochastic solver: `history_.plot()` draws it, `history_.engine` tells what
+        took the steps.
 
     Examples
     --------
@@ -207,7 +207,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         y : array, shape (n,) or (n, n_outputs)
         sample_weight : array, shape (n,), optional
         X_val, y_val, sample_weight_val : optional
-            Examples to score after each epoch: `validation_scores_`. Early stopping goes by them instead of a part of X.
+            Examples to score after each epoch: `validation_scores_`. Early stopping goes by them instead of a part
+            of X.
 
         Returns
         -------
@@ -240,7 +241,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         y : array, shape (n,) or (n, n_outputs)
         sample_weight : array, shape (n,), optional
         X_val, y_val, sample_weight_val : optional
-            Examples to score after each epoch: `validation_scores_`. Early stopping goes by them instead of a part of X.
+            Examples to score after each epoch: `validation_scores_`. Early stopping goes by them instead of a part
+            of X.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""scikit-learn's solvers by gpunet's training: what the rules of stopping, of learning rates and of losses are there."""
+"""scikit-learn's solvers by gpunet's training: its rules of stopping, of learning rates and of losses."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ class Stochastic:
                     break
                 if e.n_iter_ == e.max_iter:
                     warnings.warn(
-                        f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization hasn't "
-                        "converged yet.",
+                        f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
+                        "hasn't converged yet.",
                         ConvergenceWarning,
                         stacklevel=4,
                     )

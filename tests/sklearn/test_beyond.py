@@ -215,9 +215,13 @@ def test_a_diverging_training_is_told(line):
     assert estimator.n_iter_ < 60  # at once, not after all epochs
     kept = regressor(early_stopping=True, **options).fit(X, y)  # the best epoch's weights are good
     assert np.isfinite(kept.predict(X)).all()
-    with pytest.raises(ValueError, match="non-finite parameter weights"):
+
+    def go_on():
         for _ in range(60):
             kept.partial_fit(X, y, X_val=X, y_val=y)
+
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        go_on()
 
 
 # -- Devices and arrays of other libraries -------------------------------------------------------------------------

@@ -21,7 +21,10 @@ from sklearn.preprocessing import StandardScaler
 from gpunet.sklearn import MLPClassifier, MLPRegressor
 from gpunet.sklearn.compat import VERSION
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning"),  # older versions of scikit-learn
+]
 
 
 def classifier(**parameters):

@@ -13,6 +13,8 @@ from gpunet import InputError
 from gpunet.schedules import Step
 from gpunet.sklearn import from_sklearn, to_sklearn
 
+pytestmark = pytest.mark.filterwarnings("ignore:scipy.optimize:DeprecationWarning")  # older versions of scikit-learn
+
 OPTIMIZERS = {
     "adam": {"solver": "adam"},
     "sgd": {"solver": "sgd", "momentum": 0},
