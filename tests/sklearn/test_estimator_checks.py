@@ -33,6 +33,6 @@ def test_check(estimator, check, request):
         reason = "predict takes arrays of any library and answers with arrays of that library"
         request.applymarker(pytest.mark.xfail(raises=AssertionError, reason=reason, strict=False))
     if name == "check_array_api_input" and VERSION < (1, 9):
-        reason = "classes_ are NumPy's, as scikit-learn has it from 1.9 on"
+        reason = "classes_ are NumPy's, which the checks of scikit-learn 1.9 take"
         request.applymarker(pytest.mark.xfail(raises=AssertionError, reason=reason, strict=False))
     check(estimator)
