@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sklearn import neural_network
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import check_is_fitted
 
 from gpunet.errors import InputError
@@ -68,9 +69,11 @@ def from_sklearn(fitted: Any) -> MLPClassifier | MLPRegressor:
     _copy_fitted(fitted, estimator)
     optimizer = getattr(fitted, "_optimizer", None)
     if optimizer is not None:
-        is_adam = estimator.solver == "adam"
-        kept = [optimizer.ms, optimizer.vs] if is_adam else [optimizer.velocities] if estimator.momentum else []
-        states = np.array([_flat(arrays) for arrays in kept]).reshape(len(kept), -1)
+        is_adam = isinstance(optimizer, AdamOptimizer)
+        kept = [optimizer.ms, optimizer.vs] if is_adam else [optimizer.velocities] if optimizer.momentum else []
+        states = np.array([_flat(arrays) for arrays in kept]).reshape(
+            len(kept), _flat(fitted.coefs_ + fitted.intercepts_).size
+        )
         eta = optimizer.learning_rate_init if is_adam else optimizer.learning_rate
         estimator._optimizer = OptimizerState(float(eta), optimizer.t if is_adam else 0, states)
     return estimator
@@ -104,7 +107,28 @@ def to_sklearn(model: MLPClassifier | MLPRegressor) -> Any:
         raise InputError(f"scikit-learn has no {', '.join(odd)}.")
     estimator._validate_params()  # its own words for an activation, a loss or a schedule that it does not have
     _copy_fitted(model, estimator)
+    state = getattr(model, "_optimizer", None)
+    if state is not None and estimator.solver != "lbfgs":
+        estimator._optimizer = _their_optimizer(estimator, state)
     return estimator
+
+
+def _their_optimizer(estimator: Any, state: OptimizerState) -> Any:
+    """Return scikit-learn's optimizer where ours stands."""
+    e, arrays = estimator, [*estimator.coefs_, *estimator.intercepts_]
+    rows = [] if state.states is None else [_unflat(row, arrays) for row in state.states]
+    if e.solver == "adam":
+        optimizer = AdamOptimizer(arrays, e.learning_rate_init, e.beta_1, e.beta_2, e.epsilon)
+        if len(rows) == 2:
+            optimizer.t, (optimizer.ms, optimizer.vs) = state.taken, rows
+        return optimizer
+    optimizer = SGDOptimizer(
+        arrays, e.learning_rate_init, e.learning_rate, e.momentum, e.nesterovs_momentum, e.power_t
+    )
+    optimizer.learning_rate = state.learning_rate
+    if len(rows) == 1:
+        optimizer.velocities = rows[0]
+    return optimizer
 
 
 def _is_on(parameters: dict[str, Any], name: str) -> bool:
@@ -126,3 +150,9 @@ def _copy_fitted(source: Any, to: Any) -> None:
 def _flat(arrays: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     """Return what belongs to coefs_ + intercepts_ in our order: weights (n_l, n_{l-1}) row by row, then biases."""
     return np.concatenate([v.T.ravel() for v in arrays])
+
+
+def _unflat(flat: npt.NDArray[Any], like: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """Return what `_flat` was made of: arrays of the shapes of `like`."""
+    parts = np.split(flat, np.cumsum([v.size for v in like])[:-1])
+    return [part.reshape(v.shape[::-1]).T for part, v in zip(parts, like, strict=True)]

@@ -281,7 +281,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             return values if kind is None else kind.of(values)
 
         self.coefs_ = [taken(w).T for w in model.parameters.weights]
-        self.intercepts_ = [taken(b).reshape(-1) for b in model.parameters.biases]
+        self.intercepts_ = [taken(b)[:, 0] for b in model.parameters.biases]
         self._held = model, (*self.coefs_, *self.intercepts_)
 
     def _network(self, ops: Backend) -> Model:

@@ -266,7 +266,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         """Return the number, or the numbers, of each row of X."""
         a, kind = self._forward(X)
         a = a if kind is None else kind.of(a)
-        return a.reshape(-1) if a.shape[1] == 1 else a
+        return a[:, 0] if a.shape[1] == 1 else a
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R^2, the coefficient of determination, on X and y."""

@@ -256,6 +256,9 @@ class ndarray:  # noqa: N801
     def __len__(self):
         return len(self._values)
 
+    def __dlpack_device__(self):
+        return 2, self._device_id  # kDLCUDA
+
     def __getitem__(self, key):
         return ndarray(self._values[_plain(key)].view(), self._device_id)
 

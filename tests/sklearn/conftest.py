@@ -1,11 +1,13 @@
-"""Without scikit-learn the folder is skipped, as tests/interop; GPUNET_REQUIRE_INTEROP=1 turns the skip into a failure."""
+"""Without scikit-learn the folder is skipped; GPUNET_REQUIRE_INTEROP=1 turns the skip into a failure."""
 
 import os
+from inspect import signature
 
 import numpy as np
 import pytest
 
 try:
+    import sklearn
     import sklearn.neural_network as theirs
 except ImportError as error:
     MISSING = f"gpunet.sklearn needs scikit-learn, which can not be imported: {error}"
@@ -27,8 +29,6 @@ def pytest_pycollect_makemodule(module_path, parent):
 @pytest.fixture(scope="session")
 def has():
     """Skip unless scikit-learn's own class can do it: `has("sample_weight")`, `has("poisson")`."""
-    from inspect import signature
-
     can = {
         "sample_weight": "sample_weight" in signature(theirs.MLPClassifier.fit).parameters,
         "poisson": "loss" in signature(theirs.MLPRegressor).parameters,
@@ -36,15 +36,9 @@ def has():
 
     def check(what):
         if not can[what]:
-            pytest.skip(f"scikit-learn {sklearn_version()} has no {what}")
+            pytest.skip(f"scikit-learn {sklearn.__version__} has no {what}")
 
     return check
-
-
-def sklearn_version():
-    import sklearn
-
-    return sklearn.__version__
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +46,7 @@ def blobs():
     """Inputs (120, 5) of three classes, and the classes, (120,)."""
     rng = np.random.default_rng(5)
     y = np.arange(120) % 3
-    return rng.normal(size=(120, 5)) + 1.5 * np.eye(5)[y], y
+    return rng.normal(size=(120, 5)) + 3 * np.eye(5)[y], y
 
 
 @pytest.fixture(scope="session")

@@ -337,14 +337,11 @@ def test_wrong_input_is_refused_in_the_same_words(parameters, y):
     assert said[1] == said[0]
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_clipped_batch_size_is_told_in_the_same_words(data):
     kind, X, y = data["iris"]
     for estimator in pair(kind, batch_size=1000, max_iter=1):
-        with (
-            pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than sample size. It is going"),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore", ConvergenceWarning)
+        with pytest.warns(UserWarning, match="Got `batch_size` less than 1 or larger than sample size. It is going"):
             estimator.fit(X, y)
 
 

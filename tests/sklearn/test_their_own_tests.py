@@ -1,5 +1,7 @@
 """scikit-learn's own tests of its perceptrons, with gpunet's classes in the place of theirs."""
 
+from types import FunctionType
+
 import pytest
 import sklearn.neural_network as theirs
 
@@ -38,8 +40,6 @@ def _with_our_classes(test):
 
 
 def _copy(test):
-    from types import FunctionType
-
     return FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__)
 
 
