@@ -8,17 +8,17 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import issparse
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import compute_sample_weight
+from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from gpunet.costs import Cost, CrossEntropy, LogLikelihood
 from gpunet.sklearn import kinds
-from gpunet.sklearn.perceptron import HeldOut, Perceptron
+from gpunet.sklearn.perceptron import Examples, Perceptron
 
 
 @functools.lru_cache(maxsize=4)  # a GPU's kernels are kept by the cost
@@ -195,6 +195,7 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         )
         self.class_weight = class_weight
 
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
         self,
         X: Any,
@@ -225,10 +226,12 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         ValueError
             For bad input, in scikit-learn's words, and if the training diverged.
         """
-        self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        with self._undone_on_error():
+            self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
         return self
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(
         self,
         X: Any,
@@ -265,11 +268,17 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             With the solver lbfgs.
         """
         y = kinds.to_host(y)
-        if _check_partial_fit_first_call(self, classes):
-            self._label_binarizer = LabelBinarizer()
-            is_multilabel = type_of_target(y).startswith("multilabel")
-            self._label_binarizer.fit(y if is_multilabel else classes)
-        self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), is_incremental=True)
+        with self._undone_on_error():
+            if _check_partial_fit_first_call(self, classes):
+                self._label_binarizer = LabelBinarizer()
+                is_multilabel = type_of_target(y).startswith("multilabel")
+                self._label_binarizer.fit(y if is_multilabel else classes)
+            if self.class_weight == "balanced":
+                raise ValueError(
+                    "class_weight='balanced' goes by all examples, of which partial_fit sees a part: pass a dict "
+                    "with a weight for each class."
+                )
+            self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), is_incremental=True)
         return self
 
     def predict(self, X: Any) -> Any:
@@ -317,16 +326,19 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
                 raise ValueError(
                     f"`y` has classes not in `self.classes_`. `self.classes_` has {self.classes_}. 'y' has {classes}."
                 )
-        Y: npt.NDArray[Any] = self._label_binarizer.transform(y)
-        return Y.astype(bool).view(np.uint8)
+        return self._indicators(y)
 
-    def _checked_weights(self, X: Any, y: Any, sample_weight: Any) -> npt.NDArray[Any] | None:
-        weights = super()._checked_weights(X, y, sample_weight)
+    def _class_weights(self, y: Any) -> npt.NDArray[Any] | None:
         if self.class_weight is None:
-            return weights
-        of_class = compute_sample_weight(self.class_weight, y.toarray() if issparse(y) else y)[:, None]
-        product: npt.NDArray[Any] = of_class if weights is None else weights * of_class
-        return product
+            return None
+        if y.ndim == 2:
+            raise ValueError("class_weight is for one class an example; y has several labels. Pass sample_weight.")
+        weights: npt.NDArray[Any] = compute_sample_weight(self.class_weight, y)
+        if not np.isfinite(weights).all() or not weights.any():
+            raise ValueError(
+                f"class_weight={self.class_weight!r} must give finite weights, and not 0 to all examples."
+            )
+        return weights[:, None]
 
     def _output_activation(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
@@ -338,9 +350,28 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
         labels: npt.NDArray[Any] = self._label_binarizer.inverse_transform(Y.ravel() if self.n_outputs_ == 1 else Y)
         return labels
 
-    def _score_of(self, predicted: npt.NDArray[Any], held_out: HeldOut) -> float:
-        right = self._labels(predicted) == held_out.y  # scikit-learn's accuracy_score takes longer than a short epoch
-        return float(np.average(right.all(axis=1) if right.ndim == 2 else right, weights=held_out.weights))
+    def _validation_targets(self, y: Any) -> npt.NDArray[Any]:
+        if y.ndim == 2 and y.shape[1] == 1 and not issparse(y):
+            y = column_or_1d(y, warn=True)
+        if type_of_target(y).startswith("multilabel") != (self._label_binarizer.y_type_ == "multilabel-indicator"):
+            raise ValueError(f"y_val is {type_of_target(y)}, but y is {self._label_binarizer.y_type_}.")
+        unknown = [label for label in unique_labels(y) if label not in self.classes_]
+        if unknown:
+            raise ValueError(f"y_val has classes that y has not: {unknown}. Those of y are {self.classes_}.")
+        return self._indicators(y)
+
+    def _indicators(self, y: Any) -> npt.NDArray[Any]:
+        """Return 0 and 1 for each output and example."""
+        Y: npt.NDArray[Any] = self._label_binarizer.transform(y)
+        return Y.astype(bool).view(np.uint8)
+
+    def _score_of(self, predicted: npt.NDArray[Any], held_out: Examples) -> float:
+        # scikit-learn's accuracy_score takes longer than a short epoch
+        if self.out_activation_ == "softmax":
+            right = predicted.argmax(axis=1) == held_out.Y.argmax(axis=1)
+        else:
+            right = ((predicted > 0.5) == held_out.Y).all(axis=1)
+        return float(np.average(right, weights=None if held_out.weights is None else held_out.weights[:, 0]))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

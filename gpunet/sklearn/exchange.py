@@ -75,7 +75,9 @@ def from_sklearn(fitted: Any) -> MLPClassifier | MLPRegressor:
             len(kept), _flat(fitted.coefs_ + fitted.intercepts_).size
         )
         eta = optimizer.learning_rate_init if is_adam else optimizer.learning_rate
-        estimator._optimizer = OptimizerState(float(eta), optimizer.t if is_adam else 0, states)
+        estimator._optimizer = OptimizerState(
+            "adam" if is_adam else "sgd", float(eta), optimizer.t if is_adam else 0, states
+        )
     return estimator
 
 
@@ -108,7 +110,7 @@ def to_sklearn(model: MLPClassifier | MLPRegressor) -> Any:
     estimator._validate_params()  # its own words for an activation, a loss or a schedule that it does not have
     _copy_fitted(model, estimator)
     state = getattr(model, "_optimizer", None)
-    if state is not None and estimator.solver != "lbfgs":
+    if state is not None and state.solver == estimator.solver:
         estimator._optimizer = _their_optimizer(estimator, state)
     return estimator
 

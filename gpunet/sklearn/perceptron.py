@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import operator
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_X_y
 
@@ -26,6 +28,7 @@ from gpunet.backends import Backend
 from gpunet.costs import Cost
 from gpunet.model import Model
 from gpunet.sklearn import compat, kinds, solvers
+from gpunet.training import schedules
 from gpunet.training.outputs import outputs, outputs_on_device
 from gpunet.training.schedules import Schedule
 
@@ -44,12 +47,29 @@ NO_VALIDATION: Validation = (None, None, None)
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Examples to score: inputs, scikit-learn's targets, and weights if they have any."""
+class Examples:
+    """Inputs X (n, n_features), the outputs' targets Y (n, n_outputs), and weights (n, 1) if they have any."""
 
     X: Any
-    y: npt.NDArray[Any]
+    Y: npt.NDArray[Any]
     weights: npt.NDArray[Any] | None
+    class_weights: npt.NDArray[Any] | None = None
+
+    def rows(self, index: npt.NDArray[np.int64]) -> Examples:
+        """Return some of them."""
+        return Examples(
+            self.X[index],
+            self.Y[index],
+            None if self.weights is None else self.weights[index],
+            None if self.class_weights is None else self.class_weights[index],
+        )
+
+    def all_weights(self) -> npt.NDArray[Any] | None:
+        """Return the weights that count in a training."""
+        if self.weights is None or self.class_weights is None:
+            return self.class_weights if self.weights is None else self.weights
+        product: npt.NDArray[Any] = self.weights * self.class_weights
+        return product
 
 
 class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
@@ -93,43 +113,81 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
 
     # -- Fitting ---------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[None]:
+        """Within it, an error leaves the estimator as it was before."""
+        before = {name: list(v) if isinstance(v, list) else v for name, v in vars(self).items()}
+        try:
+            yield
+        except Exception:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Validation, is_incremental: bool = False) -> Any:
-        self._validate_params()
         hidden = self._hidden_sizes()
+        self._activation_by_layer(len(hidden))
+        self._dropout_by_layer(len(hidden))
+        self._check_options(validation, is_incremental)
         is_first = not hasattr(self, "coefs_") or (not self.warm_start and not is_incremental)
-        if is_incremental and self.early_stopping and validation[0] is None:
-            raise ValueError(
-                "partial_fit does not support early_stopping=True without a validation set: pass X_val and y_val"
-            )
         kind = kinds.of(X)
         ops = kinds.backend(self.device, kind)
         with ops.active():
             X, y = self._checked(X, y, ops, is_first)
-            weights = self._checked_weights(X, y, sample_weight)
             Y = self._targets(y, is_incremental)
-            held_out = self._checked_validation(validation, ops)
             self.n_outputs_ = Y.shape[1]
+            sizes = [X.shape[1], *hidden, self.n_outputs_]
+            examples = Examples(X, Y, self._checked_weights(X, sample_weight), self._class_weights(y))
             self._random_state = check_random_state(self.random_state)
             if is_first:
-                self._initialize([X.shape[1], *hidden, self.n_outputs_], _dtype_of(X))
+                self._initialize(sizes, _dtype_of(X))
+            elif [w.shape for w in self.coefs_] != list(pairwise(sizes)):
+                raise ValueError(
+                    f"hidden_layer_sizes={self.hidden_layer_sizes!r} and the data ask for layers of {sizes}, but "
+                    f"those of before are of {[self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]}; to "
+                    "begin anew, call fit with warm_start=False."
+                )
+            held_out = self._checked_validation(validation, ops)
             model = self._new_model(ops)
-            try:
-                if self.solver == "lbfgs":
-                    self._fit_lbfgs(model, X, Y, weights)
-                else:
-                    self._fit_stochastic(model, X, Y, weights, held_out, is_incremental)
-            finally:  # whatever ends it, what has been learned stays
-                if _is_finite(model):
-                    self._take(model, kind)
+            if self.solver == "lbfgs":
+                self._fit_lbfgs(model, examples)
+            else:
+                self._fit_stochastic(model, examples, held_out, is_incremental)
             self._check_finite(model)
+            self._take(model, kind)
         return self
+
+    def _check_options(self, validation: Validation, is_incremental: bool) -> None:
+        """Refuse what does not go together, before anything is done."""
+        if not all(callable(callback) for callback in self._callbacks()):
+            raise ValueError(f"callbacks must be a function or a list of functions, got {self.callbacks!r}.")
+        X, y, _ = validation
+        is_given = X is not None and y is not None
+        if not is_given and any(v is not None for v in validation):
+            given = "X_val" if X is not None else "y_val" if y is not None else "sample_weight_val"
+            raise ValueError(f"X_val and y_val are needed both, got {given} alone.")
+        if is_incremental and self.early_stopping and not is_given:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True without a validation set: pass X_val and y_val"
+            )
+        if self.solver == "lbfgs":
+            odd = {"dropout": np.any(self.dropout), "callbacks": self._callbacks(), "X_val": is_given}
+            if any(odd.values()):
+                names = ", ".join(name for name, value in odd.items() if value)
+                raise ValueError(f"solver='lbfgs' goes by iterations on all examples and takes no {names}.")
+        elif isinstance(self.learning_rate, Schedule):
+            is_scored = is_given or self.early_stopping
+            if schedules.needs_validation(self.learning_rate) and not is_scored:
+                raise ValueError(
+                    f"learning_rate={self.learning_rate!r} goes by a validation set: pass X_val and y_val."
+                )
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         if np.any(np.array(sizes) <= 0):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return [int(n) for n in sizes]
+        return [operator.index(n) for n in sizes]
 
     def _checked(self, X: Any, y: Any, ops: Backend, is_first: bool) -> tuple[Any, Any]:
         """Return X, of a floating dtype, and y as scikit-learn checks them; X on a GPU stays there."""
@@ -173,39 +231,49 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             raise ValueError("Input X contains NaN or infinity.")
         return X
 
-    def _checked_weights(self, X: Any, y: Any, sample_weight: Any) -> npt.NDArray[Any] | None:
-        """Return the weights of the examples, (n, 1), or None if they have none."""
+    def _checked_weights(self, X: Any, sample_weight: Any) -> npt.NDArray[Any] | None:
+        """Return the weights of the rows of X, (n, 1), or None if they have none."""
         if sample_weight is None:
             return None
         rows = np.zeros((X.shape[0], 1), _dtype_of(X))  # all that is looked at
         weights: npt.NDArray[Any] = _check_sample_weight(kinds.to_host(sample_weight), rows)
         return weights[:, None]
 
-    def _checked_validation(self, validation: Validation, ops: Backend) -> HeldOut | None:
+    def _class_weights(self, y: Any) -> npt.NDArray[Any] | None:
+        """Return weights of the examples by their classes, (n, 1), or None if there are none."""
+        return None
+
+    def _checked_validation(self, validation: Validation, ops: Backend) -> Examples | None:
         X, y, sample_weight = validation
-        if X is None and y is None and sample_weight is None:
+        if X is None:
             return None
-        if X is None or y is None:
-            raise ValueError(
-                "X_val and y_val go together, and sample_weight_val with them: pass both X_val and y_val."
-            )
-        y = np.asarray(kinds.to_host(y))
-        weights = None if sample_weight is None else np.asarray(kinds.to_host(sample_weight))
-        check_consistent_length(X, y, weights)
-        y = column_or_1d(y) if y.ndim == 2 and y.shape[1] == 1 else y
-        return HeldOut(_dense_if_small(self._checked_inputs(X, ops)), y, weights)
+        X = self._checked_inputs(X, ops)
+        y = check_array(
+            kinds.to_host(y), accept_sparse="csr", ensure_2d=False, dtype=None, input_name="y_val", estimator=self
+        )
+        check_consistent_length(X, y)
+        if X.shape[0] < 2:
+            raise ValueError(f"X_val has {X.shape[0]} row; a score needs at least 2.")
+        Y = self._validation_targets(y)
+        if Y.shape[1] != self.n_outputs_:
+            raise ValueError(f"y_val has {Y.shape[1]} columns, but y has {self.n_outputs_}.")
+        return Examples(_dense_if_small(X), Y, self._checked_weights(X, sample_weight))
 
     @abstractmethod
     def _targets(self, y: Any, is_incremental: bool) -> npt.NDArray[Any]:
         """Return the targets of the outputs, (n, n_outputs), and set what the estimator knows of them."""
 
     @abstractmethod
+    def _validation_targets(self, y: Any) -> npt.NDArray[Any]:
+        """Return the targets of y_val, of the same kind as y."""
+
+    @abstractmethod
     def _cost(self, dtype: str) -> Cost:
         """Return the cost that is trained by."""
 
     @abstractmethod
-    def _score_of(self, predicted: npt.NDArray[Any], held_out: HeldOut) -> float:
-        """Return the score of outputs (n, n_outputs)."""
+    def _score_of(self, predicted: npt.NDArray[Any], held_out: Examples) -> float:
+        """Return the score of outputs (n, n_outputs), which are finite."""
 
     @property
     def _share(self) -> float:
@@ -221,14 +289,18 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         hidden = self._activation_by_layer(len(sizes) - 2)
         self.coefs_, self.intercepts_ = [], []
         for l, (fan_in, fan_out) in enumerate(pairwise(sizes)):
-            f = hidden[min(l, len(hidden) - 1)] if hidden else self.activation
-            bound = np.sqrt((2.0 if f in ("logistic", "sigmoid") else 6.0) / (fan_in + fan_out))  # Glorot's
+            is_sigmoid = (
+                hidden[min(l, len(hidden) - 1)].name == "sigmoid" if hidden else self.activation == "logistic"
+            )
+            bound = np.sqrt((2.0 if is_sigmoid else 6.0) / (fan_in + fan_out))  # Glorot's
             self.coefs_.append(self._random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, fan_out).astype(dtype))
-        self._best_before: Any = None
-        self.__dict__.pop("history_", None)
-        if self.solver == "lbfgs":
-            return
+        for name in ("_best_before", "history_", "stopped_"):
+            self.__dict__.pop(name, None)
+        if self.solver != "lbfgs":
+            self._begin_curves()
+
+    def _begin_curves(self) -> None:
         self.loss_curve_: list[float] = []
         self._no_improvement_count = 0
         self.best_loss_: Any = None if self.early_stopping else np.inf
@@ -239,22 +311,22 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
     def _output_activation(self) -> str:
         """Return scikit-learn's name of the output activation."""
 
-    def _activation_by_layer(self, count: int) -> list[Any]:
-        """Return the activation of each hidden layer, as it was given."""
-        if not isinstance(self.activation, list | tuple):
-            return [self.activation] * count
-        if len(self.activation) != count:
+    def _activation_by_layer(self, count: int) -> list[Activation]:
+        """Return the activation of each hidden layer."""
+        given = self.activation
+        by_layer = list(given) if isinstance(given, list | tuple) else [given] * count
+        if len(by_layer) != count:
             raise ValueError(
-                f"activation has {len(self.activation)} entries for {count} hidden layers; give one for each, or one "
-                "for all."
+                f"activation has {len(by_layer)} entries for {count} hidden layers; give one for each, or one for "
+                "all."
             )
-        return list(self.activation)
+        return [activations.get(ACTIVATIONS.get(f, f) if isinstance(f, str) else f) for f in by_layer]
 
     def _new_model(self, ops: Backend) -> Model:
         """Return a network on the device with the estimator's coefs_ and intercepts_."""
         sizes = [self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]
-        names = [*self._activation_by_layer(len(sizes) - 2), self.out_activation_]
-        functions = [activations.get(ACTIVATIONS.get(f, f) if isinstance(f, str) else f) for f in names]
+        output = activations.get(ACTIVATIONS.get(self.out_activation_, self.out_activation_))
+        functions = [*self._activation_by_layer(len(sizes) - 2), output]
         dtype = _dtype_of(self.coefs_[0])
         cost = self._cost(dtype)
         model = Model(ops, sizes, functions, cost, dtype, 1.0)
@@ -282,15 +354,17 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
 
         self.coefs_ = [taken(w).T for w in model.parameters.weights]
         self.intercepts_ = [taken(b)[:, 0] for b in model.parameters.biases]
-        self._held = model, (*self.coefs_, *self.intercepts_)
+        self._held = model, self._key()
+
+    def _key(self) -> tuple[Any, ...]:
+        """Return what the network was made of: it may be replaced by hand."""
+        return self.activation, *map(id, (*self.coefs_, *self.intercepts_))
 
     def _network(self, ops: Backend) -> Model:
-        """Return the network that predicts on this backend; coefs_ and intercepts_ may have been replaced."""
+        """Return the network that predicts on this backend."""
         model: Model | None
-        model, arrays = self.__dict__.get("_held", (None, ()))
-        ours = (*self.coefs_, *self.intercepts_)
-        is_elsewhere = model is None or (model.ops.name, model.ops.device) != (ops.name, ops.device)
-        if is_elsewhere or len(arrays) != len(ours) or any(a is not b for a, b in zip(arrays, ours, strict=True)):
+        model, key = self.__dict__.get("_held", (None, None))
+        if model is None or (model.ops.name, model.ops.device) != (ops.name, ops.device) or key != self._key():
             model = self._new_model(ops)
         return model
 
@@ -307,103 +381,80 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
 
     # -- The solvers -----------------------------------------------------------------------------------------------
 
-    def _fit_lbfgs(self, model: Model, X: Any, Y: Any, weights: Any) -> None:
-        if self._dropout_by_layer():
-            raise ValueError("solver='lbfgs' knows no dropout; choose 'adam' or 'sgd'.")
-        problem = solvers.Problem(model, X, Y, weights, self._share)
+    def _fit_lbfgs(self, model: Model, examples: Examples) -> None:
+        problem = solvers.Problem(model, examples.X, examples.Y, examples.all_weights(), self._share)
         self.loss_, self.n_iter_ = solvers.lbfgs(
             problem, float(self.alpha), float(self.tol), self.max_iter, self.max_fun
         )
 
     def _fit_stochastic(
-        self, model: Model, X: Any, Y: Any, weights: Any, held_out: HeldOut | None, is_incremental: bool
+        self, model: Model, examples: Examples, held_out: Examples | None, is_incremental: bool
     ) -> None:
-        if not is_incremental or not hasattr(self, "_optimizer"):
-            self._optimizer = solvers.OptimizerState(self._first_eta())
+        if not hasattr(self, "loss_curve_") or (not self.early_stopping and self.best_loss_ is None):
+            self._begin_curves()  # the solver, or early stopping, was another at the call before
         if self.early_stopping and held_out is None:
-            X, Y, weights, held_out = self._split(X, Y, weights)
-        n = X.shape[0]
+            examples, held_out = self._split(examples)
+        n = examples.X.shape[0]
         if self.batch_size == "auto":
             batch_size = min(200, n)
         else:
             if self.batch_size > n:
                 warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=4
+                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
                 )
             batch_size = min(int(self.batch_size), n)
+        problem = solvers.Problem(model, examples.X, examples.Y, examples.all_weights(), self._share)
+        state = getattr(self, "_optimizer", None) if is_incremental else None
+        if state is None or state.solver != self.solver:
+            state = solvers.OptimizerState(self.solver, self._first_eta())
         score = None if held_out is None else functools.partial(self._score_on, model, held_out)
-        problem = solvers.Problem(model, X, Y, weights, self._share)
         before = getattr(self, "history_", None) if is_incremental else None
-        solver = solvers.Stochastic(self, problem, self._optimizer, batch_size, score, before)
-        self.history_ = solver.history
-        ops, flat = model.ops, model.parameters.flat
-        self._best = ops.copy(flat, out=ops.empty(tuple(flat.shape), model.dtype))
-        if is_incremental and getattr(self, "_best_before", None) is not None:
-            ops.copy(ops.asarray(self._best_before), out=self._best)
-        try:
-            solver.run(self.max_iter, is_incremental)
-            if not self.early_stopping:
-                return
+        best = getattr(self, "_best_before", None) if is_incremental else None
+        solver = solvers.Stochastic(self, problem, replace(state), batch_size, score, before, best)
+        solver.run(self.max_iter, is_incremental)
+        self._optimizer, self.history_ = solver.state, solver.history
+        if self.early_stopping:
             if is_incremental:
-                self._best_before = np.array(ops.to_numpy(self._best))
-                self.stopped_ = solver.history.stopped is not None
-            if not is_incremental or self.stopped_:
-                ops.copy(self._best, out=flat)
-        finally:
-            del self._best
+                self._best_before = np.array(model.ops.to_numpy(solver.best))
+                self.stopped_ = solver.has_converged
+            if not is_incremental or solver.has_converged:
+                model.ops.copy(solver.best, out=model.parameters.flat)
 
     def _first_eta(self) -> float:
         rate = self.learning_rate
         return rate.start if isinstance(rate, Schedule) else float(self.learning_rate_init)
 
-    def _split(self, X: Any, Y: Any, weights: Any) -> tuple[Any, Any, Any, HeldOut]:
+    def _split(self, examples: Examples) -> tuple[Examples, Examples]:
         """Set a part of the examples aside, the same one as scikit-learn."""
-        stratify = Y.astype(bool) if self._task == "classification" and self.n_outputs_ == 1 else None
+        is_binary = self._task == "classification" and self.n_outputs_ == 1
         rows, held = train_test_split(
-            np.arange(X.shape[0]),
+            np.arange(examples.X.shape[0]),
             random_state=self._random_state,
             test_size=self.validation_fraction,
-            stratify=stratify,
+            stratify=examples.Y.astype(bool) if is_binary else None,
         )
         if len(held) < 2:
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        kept_weights, held_weights = (None, None) if weights is None else (weights[rows], weights[held, 0])
-        held_out = HeldOut(X[held], self._labels(Y[held]), held_weights)
-        return X[rows], Y[rows], kept_weights, held_out
+        return examples.rows(rows), examples.rows(held)
 
-    def _labels(self, Y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return targets of outputs as `fit` was given them."""
-        return Y
-
-    def _score_on(self, model: Model, held_out: HeldOut) -> float:
+    def _score_on(self, model: Model, held_out: Examples) -> tuple[float, float]:
+        """Return the mean cost and the score; NaN where an output is not finite."""
         predicted = _outputs(model, held_out.X)
-        return self._score_of(predicted, held_out) if np.isfinite(predicted).all() else np.nan
+        if not np.isfinite(predicted).all():
+            return np.nan, np.nan
+        costs = model.cost.value(predicted.T, held_out.Y.T.astype(model.dtype), np)
+        weights = None if held_out.weights is None else held_out.weights[:, 0]
+        return float(np.average(costs, weights=weights)) * self._share, self._score_of(predicted, held_out)
 
-    def _watch(self, model: Model, score: Callable[[], float] | None) -> None:
-        """Take note of an epoch's score or loss, and of how long it has not become better."""
-        if score is not None:
-            if self.validation_scores_ is None:
-                self.validation_scores_, self.best_validation_score_ = [], -np.inf
-            last = score()
-            self.validation_scores_.append(last)
-            if self.verbose:
-                print(f"Validation score: {last:f}")
-            is_no_better = last < self.best_validation_score_ + self.tol
-            if last > self.best_validation_score_:
-                self.best_validation_score_ = last
-                model.ops.copy(model.parameters.flat, out=self._best)
-        if not self.early_stopping:
-            is_no_better = self.loss_ > self.best_loss_ - self.tol
-            self.best_loss_ = min(self.loss_, self.best_loss_)
-        self._no_improvement_count = self._no_improvement_count + 1 if is_no_better else 0
-
-    def _dropout_by_layer(self) -> tuple[float, ...]:
+    def _dropout_by_layer(self, count: int) -> tuple[float, ...]:
         """Return the share of each layer's activations that is dropped, the input's first; () for none."""
-        count = self.n_layers_ - 2
         given = self.dropout
-        shares = [float(given)] * count if isinstance(given, Real) else [float(share) for share in given]
+        try:
+            shares = [float(given)] * count if isinstance(given, Real) else [float(share) for share in given]
+        except (TypeError, ValueError):
+            shares = [np.nan] * count
         if len(shares) != count or not all(0 <= share < 1 for share in shares):
             raise ValueError(
                 f"dropout must be a share from 0 to below 1, or one for each of the {count} hidden layers, got "
@@ -435,7 +486,6 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
-        tags.array_api_support = True
         return tags
 
 

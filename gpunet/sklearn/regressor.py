@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import RegressorMixin
+from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from gpunet import costs
 from gpunet.costs import Cost
 from gpunet.sklearn import kinds
-from gpunet.sklearn.perceptron import HeldOut, Perceptron
+from gpunet.sklearn.perceptron import Examples, Perceptron
 
 #: scikit-learn's names of losses -> our costs.
 LOSSES = {
@@ -193,6 +193,7 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         )
         self.loss = loss
 
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
         self,
         X: Any,
@@ -223,10 +224,12 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         ValueError
             For bad input, in scikit-learn's words, and if the training diverged.
         """
-        self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
+        with self._undone_on_error():
+            self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val))
         return self
 
     @available_if(lambda estimator: estimator._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def partial_fit(
         self,
         X: Any,
@@ -259,7 +262,8 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         AttributeError
             With the solver lbfgs.
         """
-        self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), is_incremental=True)
+        with self._undone_on_error():
+            self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), is_incremental=True)
         return self
 
     def predict(self, X: Any) -> Any:
@@ -274,14 +278,21 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
         return float(r2_score(kinds.to_host(y), predicted, sample_weight=kinds.to_host(sample_weight)))
 
     def _targets(self, y: Any, is_incremental: bool) -> npt.NDArray[Any]:
-        Y: npt.NDArray[Any] = np.asarray(y)
-        low, high = self._cost("").target_range
-        if Y.min() < low or Y.max() > high:
-            raise ValueError(f"loss={self.loss!r} needs y from {low:g} to {high:g}, got {Y.min():g} to {Y.max():g}.")
-        return Y.reshape(-1, 1) if Y.ndim == 1 else Y
+        cost = self._cost("")
+        if cost.task == "classification" or not {"linear", "exp"} & set(cost.outputs or ("linear",)):
+            raise ValueError(f"loss={self.loss!r} is for classes; a regressor's is for numbers, such as 'huber'.")
+        low, high = cost.target_range
+        if y.min() < low or y.max() > high:
+            raise ValueError(f"loss={self.loss!r} needs y from {low:g} to {high:g}, got {y.min():g} to {y.max():g}.")
+        return _columns(y)
+
+    def _validation_targets(self, y: Any) -> npt.NDArray[Any]:
+        if y.dtype.kind not in "biuf":
+            raise ValueError(f"y_val must hold numbers, got dtype {y.dtype}.")
+        return _columns(y)
 
     def _output_activation(self) -> str:
-        return "exp" if self._cost("").name == "poisson" else "identity"
+        return "exp" if "exp" in (self._cost("").outputs or ())[:1] else "identity"
 
     def _cost(self, dtype: str) -> Cost:
         return costs.get(LOSSES[self.loss] if isinstance(self.loss, str) else self.loss)
@@ -290,8 +301,11 @@ class MLPRegressor(RegressorMixin, Perceptron):  # type: ignore[misc]
     def _share(self) -> float:
         return 1.0 if self.out_activation_ == "exp" else 1 / self.n_outputs_
 
-    def _labels(self, Y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return Y[:, 0] if Y.shape[1] == 1 else Y
+    def _score_of(self, predicted: npt.NDArray[Any], held_out: Examples) -> float:
+        weights = None if held_out.weights is None else held_out.weights[:, 0]
+        return float(r2_score(held_out.Y, predicted, sample_weight=weights))
 
-    def _score_of(self, predicted: npt.NDArray[Any], held_out: HeldOut) -> float:
-        return float(r2_score(held_out.y, self._labels(predicted), sample_weight=held_out.weights))
+
+def _columns(y: Any) -> npt.NDArray[Any]:
+    Y: npt.NDArray[Any] = np.asarray(y)
+    return Y.reshape(-1, 1) if Y.ndim == 1 else Y

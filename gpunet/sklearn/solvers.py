@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 import time
@@ -69,6 +70,7 @@ class Problem:
 class OptimizerState:
     """What a stochastic solver takes from one call of fit or partial_fit to the next."""
 
+    solver: str
     learning_rate: float
     taken: int = 0
     states: npt.NDArray[Any] | None = None
@@ -79,6 +81,7 @@ class Shuffles:
 
     def __init__(self, random_state: np.random.RandomState, n: int, shuffle: bool) -> None:
         self._random_state, self._shuffle = random_state, shuffle
+        self._aside = copy.deepcopy(random_state)  # so that the orders are the same with dropout and without
         self._index = np.arange(n)
 
     def permutation(self, x: int, /) -> npt.NDArray[np.int64]:
@@ -88,8 +91,8 @@ class Shuffles:
         return self._index
 
     def integers(self, low: int, /) -> int:
-        """Return a random whole number from 0 to low - 1."""
-        return int(self._random_state.randint(low, dtype=np.int64))
+        """Return a random whole number from 0 to low - 1, and leave the orders alone."""
+        return int(self._aside.randint(low, dtype=np.int64))
 
 
 @functools.lru_cache(maxsize=64)  # a GPU's kernels are kept by the optimizer
@@ -107,15 +110,25 @@ class Stochastic:
     Parameters
     ----------
     estimator : Perceptron
-        Whose attributes are kept up to date epoch by epoch.
+        Whose attributes are kept up to date epoch by epoch, but for coefs_ and intercepts_.
     problem : Problem
     state : OptimizerState
         From which it goes on; it is kept up to date.
     batch_size : int
     score : callable, optional
-        Returns the model's score on the validation set.
+        Returns the model's cost and score on the validation set.
     before : History, optional
-        Of calls of `partial_fit` before, which this one adds to.
+        Of calls of `partial_fit` before.
+    best : array, optional
+        The parameters of the best score in those calls.
+
+    Attributes
+    ----------
+    history : History
+    best : array, shape (number of parameters,), or None
+        With early stopping the parameters of the best score.
+    has_converged : bool
+        Whether nothing has become better for too long.
     """
 
     def __init__(
@@ -124,11 +137,16 @@ class Stochastic:
         problem: Problem,
         state: OptimizerState,
         batch_size: int,
-        score: Callable[[], float] | None = None,
+        score: Callable[[], tuple[float, float]] | None = None,
         before: History | None = None,
+        best: npt.NDArray[Any] | None = None,
     ) -> None:
-        self._estimator, self._problem, self._state, self._score = estimator, problem, state, score
-        e = estimator
+        self._estimator, self._problem, self.state, self._score = estimator, problem, state, score
+        self.has_converged = False
+        e, model = estimator, problem.model
+        if e.early_stopping:
+            start = model.parameters.flat if best is None else model.ops.asarray(best)
+            self.best = model.ops.copy(start, out=model.ops.empty(tuple(start.shape), model.dtype))
         self._optimizer = _optimizer(
             e.solver,
             float(e.momentum),
@@ -140,20 +158,24 @@ class Stochastic:
         X, Y, weights = problem.placed()
         self._n = problem.n
         recipe = Recipe(
-            problem.model, batch_size, self._optimizer, alpha=float(e.alpha), dropout=e._dropout_by_layer()
+            model,
+            batch_size,
+            self._optimizer,
+            alpha=float(e.alpha),
+            dropout=e._dropout_by_layer(len(model.sizes) - 2),
         )
         draws = Shuffles(e._random_state, self._n, e.shuffle)
         self._sgd = MiniBatchSGD(recipe, X, Y, draws, weights)
         if state.states is not None and state.states.shape[0] == self._optimizer.states:
             self._sgd.steps.restore(state.taken, state.states)
         self.history = History(
-            device=problem.model.ops.device,
-            backend=problem.model.ops.name,
+            device=model.ops.device,
+            backend=model.ops.name,
             engine=self._sgd.engine,
             optimizer=e.solver,
             eta=state.learning_rate,
             batch_size=batch_size,
-            epochs=[] if before is None else before.epochs,
+            epochs=[] if before is None else list(before.epochs),
             task=e._task,
         )
 
@@ -173,16 +195,16 @@ class Stochastic:
                             f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
                             "hasn't converged yet.",
                             ConvergenceWarning,
-                            stacklevel=5,
+                            stacklevel=6,
                         )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=5)
+            warnings.warn("Training interrupted by user.", stacklevel=6)
         finally:
-            self._state.taken, self._state.states = self._sgd.steps.state()
+            self.state.taken, self.state.states = self._sgd.steps.state()
 
     def _run_epoch(self) -> bool:
         """Train on all examples once; return whether that was the last time."""
-        e, state, number = self._estimator, self._state, len(self.history.epochs)
+        e, state, number = self._estimator, self.state, len(self.history.epochs)
         if isinstance(e.learning_rate, Schedule):
             state.learning_rate = e.learning_rate.eta(number, self.history)
         started, eta = time.perf_counter(), state.learning_rate
@@ -196,21 +218,40 @@ class Stochastic:
         e.loss_curve_.append(e.loss_)
         if e.verbose:
             print(f"Iteration {e.n_iter_}, loss = {e.loss_:.8f}")
-        e._watch(self._problem.model, self._score)
+        validation_cost, validation_score = (None, None) if self._score is None else self._score()
+        self._judge(validation_score)
         if e.solver == "sgd" and e.learning_rate == "invscaling":
             state.learning_rate = float(e.learning_rate_init) / (e.t_ + 1) ** e.power_t
-        score = e.validation_scores_[-1] if self._score is not None else None
-        epoch = Epoch(number, e.loss_, seconds, self._n / seconds, None, score, eta)
+        epoch = Epoch(number, e.loss_, seconds, self._n / seconds, validation_cost, validation_score, eta)
         self.history.engine = self._sgd.engine
         self.history.epochs.append(epoch)
         answers = [callback(epoch) for callback in e._callbacks()]
-        if any(answer is True for answer in answers):
+        if any(isinstance(answer, bool | np.bool_) and answer for answer in answers):
             self.history.stopped = "a callback asked for it"
             return True
         return self._is_over()
 
+    def _judge(self, score: float | None) -> None:
+        """Take note of an epoch's score or loss, and of how long it has not become better."""
+        e = self._estimator
+        if score is not None:
+            if e.validation_scores_ is None:
+                e.validation_scores_, e.best_validation_score_ = [], -np.inf
+            e.validation_scores_.append(score)
+            if e.verbose:
+                print(f"Validation score: {score:f}")
+            is_no_better = score < e.best_validation_score_ + e.tol
+            if score > e.best_validation_score_:
+                e.best_validation_score_ = score
+                if e.early_stopping:
+                    self._problem.model.ops.copy(self._problem.model.parameters.flat, out=self.best)
+        if not e.early_stopping:
+            is_no_better = e.loss_ > e.best_loss_ - e.tol
+            e.best_loss_ = min(e.loss_, e.best_loss_)
+        e._no_improvement_count = e._no_improvement_count + 1 if is_no_better else 0
+
     def _is_over(self) -> bool:
-        e, state = self._estimator, self._state
+        e, state = self._estimator, self.state
         if e._no_improvement_count <= e.n_iter_no_change:
             return False
         what = "Validation score" if e.early_stopping else "Training loss"
@@ -224,7 +265,7 @@ class Stochastic:
         too_small = " Learning rate too small." if e.solver == "sgd" and e.learning_rate == "adaptive" else ""
         if e.verbose:
             print(f"{message}{too_small} Stopping.")
-        self.history.stopped = message
+        self.history.stopped, self.has_converged = message, True
         return True
 
 
