@@ -9,7 +9,7 @@ from backends import fake_cupy
 from oracles import cases
 
 import gpunet
-from gpunet import optimizers
+from gpunet import costs, optimizers
 from gpunet.backends import select
 from gpunet.training.steps import Recipe, VerbSteps
 
@@ -355,11 +355,11 @@ def test_weights_that_do_not_fit_change_nothing(backend, bad):
 def step_on():
     """Make a function that takes steps on some rows as `fit` does by the verbs, with the data on the device."""
 
-    def make(net, X, y, batch_size, optimizer="sgd"):
+    def make(net, X, y, batch_size, optimizer="sgd", **penalty):
         ops = net._model.ops
         with ops.active():
             X, Y = ops.asarray(X), ops.asarray(np.eye(net.sizes[-1], dtype=np.uint8)[y])
-            steps = VerbSteps(Recipe(net._model, batch_size, optimizers.get(optimizer), l2=0.01))
+            steps = VerbSteps(Recipe(net._model, batch_size, optimizers.get(optimizer), **(penalty or {"l2": 0.01})))
         return lambda index: steps.take((X, Y), index, 0.3, threads=1)
 
     return make
@@ -367,10 +367,11 @@ def step_on():
 
 @each_training
 @each_dtype
-def test_a_step_reads_nothing_back(fake, step_on, case, dtype):
+@pytest.mark.parametrize("penalty", [{"l2": 0.01}, {"alpha": 0.01}], ids=str)
+def test_a_step_reads_nothing_back(fake, step_on, case, dtype, penalty):
     net = network(case, "cuda:1", dtype, input_scale=1 / 255)
     X, y = images()
-    step = step_on(net, X, y, 10)
+    step = step_on(net, X, y, 10, **penalty)
     before = net.weights[0]
     ops = net._model.ops
     with ops.active():
@@ -394,11 +395,12 @@ def test_an_epoch_crosses_a_fixed_number_of_times(fake, step_on):
     assert len(set(crossings.values())) == 1, crossings
 
 
-def test_a_step_allocates_a_fixed_number_of_small_arrays(fake, step_on):
+@pytest.mark.parametrize("penalty", [{"l2": 0.01}, {"alpha": 0.01}], ids=str)
+def test_a_step_allocates_a_fixed_number_of_small_arrays(fake, step_on, penalty):
     """A step of sigmoid layers writes into what is there; only the cost's sum is new memory."""
     net = network(TRAININGS[0], "cuda", input_scale=1 / 255)
     X, y = images()
-    step = step_on(net, X, y, 43)
+    step = step_on(net, X, y, 43, **penalty)
     index = net._model.ops.asarray(np.arange(43))
     step(index)
     before, fake.memory = fake.allocations, 1000  # one (n, m) float64 matrix has at least 43 * 3 * 8 = 1032
@@ -406,12 +408,13 @@ def test_a_step_allocates_a_fixed_number_of_small_arrays(fake, step_on):
     assert fake.allocations - before <= 4
 
 
-@pytest.mark.parametrize("cost", ["quadratic", "cross-entropy"])
-def test_a_step_on_the_cpu_allocates_no_matrix(step_on, cost):
+@pytest.mark.parametrize("penalty", [{"l2": 0.01}, {"alpha": 0.01}], ids=str)
+@pytest.mark.parametrize("cost", ["quadratic", "cross-entropy", costs.CrossEntropy(1e-7)], ids=repr)
+def test_a_step_on_the_cpu_allocates_no_matrix(step_on, cost, penalty):
     """SciPy's BLAS must get layouts that it takes and updates in place, never a copy of them."""
     net = gpunet.Network([300, 200, 2], cost=cost, device=select("cpu"), seed=0)
     rng = np.random.default_rng(0)
-    step = step_on(net, rng.random((1024, 300), dtype=np.float32), np.arange(1024) % 2, 512)
+    step = step_on(net, rng.random((1024, 300), dtype=np.float32), np.arange(1024) % 2, 512, **penalty)
     order = np.arange(1024)
     step(order[:512])  # makes the buffers
     tracemalloc.start()
