@@ -11,6 +11,7 @@ from oracles import cases
 import gpunet
 from gpunet import costs, optimizers
 from gpunet.backends import select
+from gpunet.training.outputs import outputs_on_device
 from gpunet.training.steps import Recipe, VerbSteps
 
 RELATIVE = {"float32": 1e-4, "float64": 1e-10}
@@ -225,6 +226,21 @@ def test_what_a_network_says(other_backend, case, dtype):
     assert net.evaluate([(x[:, [i]], int(labels[i])) for i in range(9)]) == reference.evaluate(
         [(x[:, [i]], int(labels[i])) for i in range(9)]
     )
+
+
+@each_dtype
+def test_outputs_that_stay_on_the_device(backend, monkeypatch, dtype):
+    """The same numbers as those that come to the host, in chunks and from bytes too."""
+    X, _ = images()
+    net = network(TRAININGS[2], backend, dtype, input_scale=1 / 255)
+    ops = net._model.ops
+    for most in (10**9, 10 * sum(SIZES)):
+        monkeypatch.setattr("gpunet.training.outputs._CHUNK_NUMBERS", most)
+        wanted = net.outputs(X)
+        with ops.active():
+            a = outputs_on_device(net._model, ops.asarray(X))
+            assert ops.is_native(a)
+            np.testing.assert_array_equal(ops.to_numpy(a), wanted)
 
 
 def test_predict_gives_the_same_classes(other_backend):
