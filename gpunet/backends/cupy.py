@@ -103,6 +103,7 @@ class CuPyBackend(InPlaceBackend):
         return self.xp.ascontiguousarray(self.xp.asarray(x, dtype=dtype))
 
     def to_numpy(self, x: Array) -> npt.NDArray[Any]:
+        self._not_replayable("the host reads numbers of the device")
         return self.xp.asnumpy(x)  # type: ignore[no-any-return]
 
     def take_rows(self, x: Array, index: Array, out: Array) -> Array:

@@ -137,7 +137,7 @@ class Chunked:
 def of(ops: Backend, arrays: Sequence[Any], dtype: str, batch_size: int) -> Data:
     """Return the data of a training: what and where they are decides how they reach the device.
 
-    The first may be `SourceRows`, which have their targets with them.
+    The first may be `SourceRows`, which have their targets with them, or a sparse matrix: see `Streamed`.
     """
     if isinstance(arrays[0], SourceRows):
         return Chunked(ops, arrays[0], batch_size)

@@ -10,6 +10,7 @@ from backends import fake_cupy
 from oracles import cases
 
 import gpunet
+from gpunet.training.sgd import MiniBatchSGD
 from gpunet.training.steps import Recipe, VerbSteps
 
 SIZES = [6, 5, 4, 3]
@@ -192,6 +193,43 @@ def test_nothing_of_a_training_stays(fake):
         assert gone() is None
     finally:
         gc.enable()
+
+
+def taken(device, weights=None, **penalty):
+    """Parameters, cost and penalty after two epochs of 14 steps of 3 examples and a ragged one by the verbs."""
+    X, y = data()
+    net = REPLAYABLE[1].network(sizes=SIZES, device=device, dtype="float64", seed=5, input_scale=1 / 255)
+    ops, adam = net._model.ops, gpunet.optimizers.Adam(epsilon=1e-3, epsilon_hat=True)
+    with ops.active():
+        arrays = [ops.asarray(x) for x in (X, np.eye(3)[y], weights) if x is not None]
+        recipe, rng = Recipe(net._model, 3, adam, **penalty), np.random.default_rng(3)
+        training = MiniBatchSGD(recipe, *arrays[:2], rng, *arrays[2:], engine="verbs")
+        told = [(training.run_epoch(0.01), training.penalty) for _ in range(2)]
+    return training.engine, [*parameters(net), np.array(told)]
+
+
+def test_the_penalty_of_alpha_is_summed_within_a_launch(fake):
+    engine, replayed = taken("cuda", alpha=0.3)
+    assert engine == "4 steps a launch"
+    assert fake.graph_launches == 2 * 3 - 1
+    fake.capture_error = fake_cupy.CUDARuntimeError("not here")
+    engine, one_by_one = taken("cuda", alpha=0.3)
+    assert engine == "step by step"
+    for a, b in zip(replayed, one_by_one, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(replayed, taken("cpu", alpha=0.3)[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())
+
+
+def test_weights_that_are_normalised_by_the_host_are_not_replayed(fake, caplog):
+    weights = np.linspace(0.1, 2.0, 43)[:, None]
+    with caplog.at_level(logging.INFO, logger="gpunet"):
+        engine, found = taken("cuda", weights, alpha=0.3)
+    assert engine == "step by step"
+    assert fake.graph_launches == 0
+    assert "the host reads numbers of the device" in caplog.text
+    for a, b in zip(found, taken("cpu", weights, alpha=0.3)[1], strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-10 * np.abs(b).max())
 
 
 def test_divergence_within_a_replay_is_noticed(fake):

@@ -5,8 +5,11 @@ import pytest
 from oracles import cases
 
 import gpunet
+from gpunet import optimizers
 from gpunet.backends.base import Backend
 from gpunet.training import data as data_module
+from gpunet.training.sgd import MiniBatchSGD
+from gpunet.training.steps import Recipe
 
 SIZES = [6, 5, 3]
 CASE = cases.Case(("sigmoid", "softmax"), "log-likelihood")
@@ -138,3 +141,48 @@ def test_memory_maps_are_read_part_by_part(fake, tmp_path, monkeypatch):
     for net, data in zip(nets, (mapped, X), strict=True):
         net.fit(data, y, epochs=1, batch_size=7, eta=0.3)
     np.testing.assert_array_equal(nets[0].weights[0], nets[1].weights[0])
+
+
+def sparse_case(backend, X, weighted, dtype):
+    """Train two epochs on X, dense or sparse; return parameters and costs."""
+    _, y = examples("uint8")
+    net = CASE.network(sizes=SIZES, device=backend, dtype=dtype, seed=5)
+    ops, weights = net._model.ops, np.linspace(0.5, 2.0, 100, dtype=dtype)[:, None] if weighted else None
+    with ops.active():
+        training = MiniBatchSGD(
+            Recipe(net._model, 7, optimizers.get("adam")),
+            X,
+            np.eye(3, dtype=dtype)[y],
+            np.random.default_rng(4),
+            weights,
+        )
+        told = [training.run_epoch(0.01) for _ in range(2)]
+    return [*net.weights, *net.biases, np.array(told)]
+
+
+@pytest.mark.usefixtures("_small_parts")
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("of", ["float32", "float64", "uint8"])
+@pytest.mark.parametrize("kind", ["csr_matrix", "csr_array"])
+def test_sparse_rows_train_as_dense_ones(backend, kind, of, dtype, weighted):
+    """Rows of SciPy's CSR form become dense part by part, in the network's type or as bytes."""
+    X = np.where(np.random.default_rng(1).random((100, SIZES[0])) < 0.7, 0, examples("uint8")[0] % 7).astype(of)
+    sparse = getattr(pytest.importorskip("scipy.sparse"), kind)(X)
+    dense = X if of == "uint8" else X.astype(dtype)
+    found, wanted = (sparse_case(backend, x, weighted, dtype) for x in (sparse, dense))
+    for a, b in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+    tolerance = {"float32": 1e-5, "float64": 1e-12}[dtype]
+    for a, b in zip(found, sparse_case("cpu", dense, weighted, dtype), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.usefixtures("_small_parts")
+def test_parts_of_a_sparse_matrix_are_small(backend):
+    """250 bytes are 5 rows of 6 numbers: never more than a mini-batch of the matrix is dense."""
+    sparse = pytest.importorskip("scipy.sparse").csr_array(np.eye(100, SIZES[0]))
+    with backend.active():
+        streamed = data_module.of(backend, [sparse], "float64", 5)
+        sizes = [index.shape[0] for _, index in streamed.parts(np.random.default_rng(0))]
+    assert sizes == [5] * 20

@@ -9,8 +9,9 @@ from backends import fake_cupy
 from oracles import cases
 
 import gpunet
-from gpunet import optimizers
+from gpunet import costs, optimizers
 from gpunet.backends import select
+from gpunet.training.outputs import outputs_on_device
 from gpunet.training.steps import Recipe, VerbSteps
 
 RELATIVE = {"float32": 1e-4, "float64": 1e-10}
@@ -227,6 +228,21 @@ def test_what_a_network_says(other_backend, case, dtype):
     )
 
 
+@each_dtype
+def test_outputs_that_stay_on_the_device(backend, monkeypatch, dtype):
+    """The same numbers as those that come to the host, in chunks and from bytes too."""
+    X, _ = images()
+    net = network(TRAININGS[2], backend, dtype, input_scale=1 / 255)
+    ops = net._model.ops
+    for most in (10**9, 10 * sum(SIZES)):
+        monkeypatch.setattr("gpunet.training.outputs._CHUNK_NUMBERS", most)
+        wanted = net.outputs(X)
+        with ops.active():
+            a = outputs_on_device(net._model, ops.asarray(X))
+            assert ops.is_native(a)
+            np.testing.assert_array_equal(ops.to_numpy(a), wanted)
+
+
 def test_predict_gives_the_same_classes(other_backend):
     case = TRAININGS[2]
     X, y = images()
@@ -355,11 +371,11 @@ def test_weights_that_do_not_fit_change_nothing(backend, bad):
 def step_on():
     """Make a function that takes steps on some rows as `fit` does by the verbs, with the data on the device."""
 
-    def make(net, X, y, batch_size, optimizer="sgd"):
+    def make(net, X, y, batch_size, optimizer="sgd", **penalty):
         ops = net._model.ops
         with ops.active():
             X, Y = ops.asarray(X), ops.asarray(np.eye(net.sizes[-1], dtype=np.uint8)[y])
-            steps = VerbSteps(Recipe(net._model, batch_size, optimizers.get(optimizer), l2=0.01))
+            steps = VerbSteps(Recipe(net._model, batch_size, optimizers.get(optimizer), **(penalty or {"l2": 0.01})))
         return lambda index: steps.take((X, Y), index, 0.3, threads=1)
 
     return make
@@ -367,10 +383,11 @@ def step_on():
 
 @each_training
 @each_dtype
-def test_a_step_reads_nothing_back(fake, step_on, case, dtype):
+@pytest.mark.parametrize("penalty", [{"l2": 0.01}, {"alpha": 0.01}], ids=str)
+def test_a_step_reads_nothing_back(fake, step_on, case, dtype, penalty):
     net = network(case, "cuda:1", dtype, input_scale=1 / 255)
     X, y = images()
-    step = step_on(net, X, y, 10)
+    step = step_on(net, X, y, 10, **penalty)
     before = net.weights[0]
     ops = net._model.ops
     with ops.active():
@@ -394,11 +411,12 @@ def test_an_epoch_crosses_a_fixed_number_of_times(fake, step_on):
     assert len(set(crossings.values())) == 1, crossings
 
 
-def test_a_step_allocates_a_fixed_number_of_small_arrays(fake, step_on):
+@pytest.mark.parametrize("penalty", [{"l2": 0.01}, {"alpha": 0.01}], ids=str)
+def test_a_step_allocates_a_fixed_number_of_small_arrays(fake, step_on, penalty):
     """A step of sigmoid layers writes into what is there; only the cost's sum is new memory."""
     net = network(TRAININGS[0], "cuda", input_scale=1 / 255)
     X, y = images()
-    step = step_on(net, X, y, 43)
+    step = step_on(net, X, y, 43, **penalty)
     index = net._model.ops.asarray(np.arange(43))
     step(index)
     before, fake.memory = fake.allocations, 1000  # one (n, m) float64 matrix has at least 43 * 3 * 8 = 1032
@@ -406,12 +424,13 @@ def test_a_step_allocates_a_fixed_number_of_small_arrays(fake, step_on):
     assert fake.allocations - before <= 4
 
 
-@pytest.mark.parametrize("cost", ["quadratic", "cross-entropy"])
-def test_a_step_on_the_cpu_allocates_no_matrix(step_on, cost):
+@pytest.mark.parametrize("penalty", [{"l2": 0.01}, {"alpha": 0.01}], ids=str)
+@pytest.mark.parametrize("cost", ["quadratic", "cross-entropy", costs.CrossEntropy(1e-7)], ids=repr)
+def test_a_step_on_the_cpu_allocates_no_matrix(step_on, cost, penalty):
     """SciPy's BLAS must get layouts that it takes and updates in place, never a copy of them."""
     net = gpunet.Network([300, 200, 2], cost=cost, device=select("cpu"), seed=0)
     rng = np.random.default_rng(0)
-    step = step_on(net, rng.random((1024, 300), dtype=np.float32), np.arange(1024) % 2, 512)
+    step = step_on(net, rng.random((1024, 300), dtype=np.float32), np.arange(1024) % 2, 512, **penalty)
     order = np.arange(1024)
     step(order[:512])  # makes the buffers
     tracemalloc.start()

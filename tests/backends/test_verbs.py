@@ -253,6 +253,8 @@ PAIRS = [("quadratic", name) for name in (*IN_LAYERS, "linear")] + [
     ("quantile", "gelu"),
     ("poisson", "exp"),
     ("hinge", "linear"),
+    ("floored cross-entropy", "sigmoid"),
+    ("floored log-likelihood", "softmax"),
     ("quartic", "sigmoid"),
     ("quartic", "softmax"),
 ]
@@ -260,6 +262,8 @@ COSTS = {
     **costs.BUILT_IN,
     "huber": costs.Huber(0.3),
     "quantile": costs.Quantile(0.9),
+    "floored cross-entropy": costs.CrossEntropy(0.4),
+    "floored log-likelihood": costs.LogLikelihood(0.1),
     "quartic": gpunet.Cost(
         "quartic", lambda a, y, xp: xp.sum((a - y) ** 4, axis=0), lambda a, y, xp: 4 * (a - y) ** 3
     ),
@@ -299,7 +303,15 @@ def test_output_error(backend, dtype, cost, name, n, m, order, with_total, seed)
             reference_pull_back(name, np.where(a > y, 0.1, -0.9), z),
             np.maximum(0.9 * (y - a), 0.1 * (a - y)),
         ),
-        "poisson": lambda: (a - y, a - y * np.log(a)),
+        "poisson": lambda: (a - y, y * np.log(y / a) - y + a),
+        "floored cross-entropy": lambda: (
+            a - y,
+            -y * np.log(np.maximum(a, 0.4)) - (1 - y) * np.log(np.maximum(1 - a, 0.4)),
+        ),
+        "floored log-likelihood": lambda: (
+            a * y.sum(axis=0) - y,
+            -y * np.log(np.maximum(a, 0.1)),
+        ),
         "hinge": lambda: ((1 - 2 * y) * ((2 * y - 1) * a < 1), np.maximum(0, 1 - (2 * y - 1) * a)),
     }[cost]()
     check(backend, out, wanted, dtype, scale=8 * max(1.0, np.abs(wanted).max()))
@@ -681,6 +693,29 @@ def test_limit_norms(backend, dtype, n, m, most, seed):
     np.testing.assert_array_equal(got[below], w[below])
 
 
+@each_dtype
+@few
+@given(p=sizes | st.sampled_from([8193, 20000]), factor=st.sampled_from([1.0, 0.3, 0.0]), seed=st.integers(0, 99))
+def test_add_squares(backend, dtype, p, factor, seed):
+    w, total = matrix(np.random.default_rng(seed), p, dtype), backend.new_total()
+    device_w = to_device(backend, w)
+    total[0:1] = to_device(backend, np.array([10.0]))
+    with backend.active():
+        for _ in range(2):
+            assert backend.add_squares(device_w, total, factor) is total
+        got = backend.to_numpy(total)
+    assert got.dtype == np.float64
+    np.testing.assert_allclose(got.sum(), 10.0 + 2 * factor * (w.astype(float) ** 2).sum(), rtol=RELATIVE[dtype])
+    check(backend, device_w, w, dtype)
+
+
+@each_dtype
+def test_a_weight_that_is_not_a_number_shows_in_the_squares(backend, dtype):
+    with backend.active():
+        total = backend.add_squares(to_device(backend, np.array([1, np.nan], dtype=dtype)), backend.new_total())
+        assert np.isnan(backend.to_numpy(total).sum())
+
+
 # -- How many are right -------------------------------------------------------------------------------------------
 
 
@@ -782,6 +817,7 @@ def test_regularization_reads_nothing_from_the_device(watched):
         ops.weigh(costs.BUILT_IN["quadratic"], x, y, weights, y, total)
         ops.clip(nabla, 0.5, 0.5)
         ops.limit_norms(w, 0.5)
+        ops.add_squares(nabla, total, 0.5)
 
 
 @pytest.mark.parametrize("n", [1, 10])

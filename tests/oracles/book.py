@@ -109,7 +109,9 @@ ABSOLUTE = CostFunction(lambda a, y: np.sum(np.abs(a - y)), lambda a, y: np.wher
 QUANTILE = CostFunction(
     lambda a, y: np.sum(np.where(y > a, 0.8 * (y - a), 0.2 * (a - y))), lambda a, y: np.where(y > a, -0.8, 0.2)
 )
-POISSON = CostFunction(lambda a, y: np.sum(a - y * np.log(a)), lambda a, y: 1 - y / a)
+POISSON = CostFunction(
+    lambda a, y: np.sum(np.where(y > 0, y * np.log(np.where(y > 0, y, 1) / a), 0) - y + a), lambda a, y: 1 - y / a
+)
 HINGE = CostFunction(
     lambda a, y: np.sum(np.maximum(0, 1 - (2 * y - 1) * a)),
     lambda a, y: np.where((2 * y - 1) * a < 1, 1 - 2 * y, 0.0),

@@ -74,7 +74,7 @@ COSTS: dict[str, Any] = {
     "huber": (Huber(0.4), book.HUBER, lambda a, y: of_torch("huber_loss", a, y, delta=0.4)),
     "absolute": ("absolute", book.ABSOLUTE, lambda a, y: of_torch("l1_loss", a, y)),
     "quantile": (Quantile(0.8), book.QUANTILE, lambda a, y: (0.8 * (y - a)).maximum(-0.2 * (y - a)).sum()),
-    "poisson": ("poisson", book.POISSON, lambda a, y: of_torch("poisson_nll_loss", a, y, log_input=False, eps=0.0)),
+    "poisson": ("poisson", book.POISSON, lambda a, y: poisson_of_torch(a, y)),
     "hinge": ("hinge", book.HINGE, lambda a, y: (1 - (2 * y - 1) * a).clamp(min=0).sum()),
     "quartic": (custom_cost(), book.QUARTIC, lambda a, y: ((a - y) ** 4).sum()),
 }
@@ -84,6 +84,11 @@ def of_torch(name, a, y, **options):
     import torch
 
     return getattr(torch.nn.functional, name)(a, y, reduction="sum", **options)
+
+
+def poisson_of_torch(a, y):
+    """Half the deviance: PyTorch leaves out what no network changes."""
+    return of_torch("poisson_nll_loss", a, y, log_input=False, eps=0.0) + (y.xlogy(y) - y).sum()
 
 
 #: Where the derivatives of f and C jump: in z, and in what of a and y.

@@ -27,6 +27,7 @@ _ONE_MORE = ("first < size; first += stride) {", "first <= size; first += stride
 #: Mutants that compute the same: (the text, what it becomes, why). Each must be one that is made, and survive.
 EQUIVALENT = {
     "activate": [_ONE_MORE],
+    "add_squares": [_ONE_MORE, ("if (threadIdx.x == 0) {", "if (threadIdx.x == 1) {", _EVERY_LANE_HAS_IT)],
     "count_right": [
         ("(!y_is_nan || i < j);", "(!y_is_nan || i <= j);", "no entry is compared with itself but the first"),
         ("(x == y && i < j);", "(x == y && i <= j);", "no entry is compared with itself but the first"),

@@ -9,6 +9,7 @@ import pytest
 
 from gpunet import InputError, Network, activations, costs, initializers, mixed
 from gpunet.activations import LeakyReLU
+from gpunet.backends import ArrayAPIBackend, select
 from gpunet.costs import Huber, Quantile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,6 +141,20 @@ def test_hinge_separates_classes(blobs):
     history = net.fit(X, y, epochs=20, eta=0.05, validation_data=(X, y))
     assert history.validation_score[-1] > 0.95
     assert history.cost[-1] < history.cost[0] / 2
+
+
+def test_the_poisson_cost_is_half_the_deviance():
+    """And 0 where the expected number is the count, also where a logarithm has to be kept away from 0."""
+    y = np.array([[0.0, 0.0, 1.0, 3.0, 3.0, 1e4, 0.0]])
+    a = np.array([[0.0, 2.0, 1.0, 3.0, 0.5, 9e3, 1e-300]])
+    wanted = [0.0, 2.0, 0.0, 0.0, 3 * np.log(6) - 2.5, 1e4 * np.log(10 / 9) - 1e3, 1e-300]
+    np.testing.assert_allclose(costs.get("poisson").value(a, y, np), wanted, rtol=1e-11, atol=1e-11)
+    cost, exp = costs.get("poisson"), activations.get("exp")
+    for ops in (select("cpu"), ArrayAPIBackend(np)):
+        out, total = np.empty_like(a), ops.new_total()
+        ops.output_error(cost, exp, a, a, y, out=out, total=total)
+        np.testing.assert_array_equal(out, a - y)
+        np.testing.assert_allclose(total.sum(), np.sum(wanted), rtol=1e-11)
 
 
 def test_poisson_finds_rates():

@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 from gpunet import Activation, Cost, FileFormatError, InputError, Network, mixed
 from gpunet import model_file as module
 from gpunet.activations import LeakyReLU, to_json
-from gpunet.costs import Huber, Quantile
+from gpunet.costs import CrossEntropy, Huber, LogLikelihood, Quantile
 
 
 def small(sizes=(4, 5, 3), seed=0, **options):
@@ -66,6 +66,9 @@ def test_constants_are_written_only_where_they_are_not_the_usual_ones(path):
     assert written(activation=["leaky_relu", "linear"], cost="huber") == ("leaky_relu", "huber")
     own = written(activation=[LeakyReLU(0.2), "linear"], cost=Quantile(0.9))
     assert own == ({"name": "leaky_relu", "alpha": 0.2}, {"name": "quantile", "q": 0.9})
+    assert written(cost=CrossEntropy())[1] == "cross-entropy"
+    assert written(cost=CrossEntropy(0.25))[1] == {"name": "cross-entropy", "floor": 0.25}
+    assert written(cost=LogLikelihood(0.25))[1] == {"name": "log-likelihood", "floor": 0.25}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -82,8 +85,10 @@ def test_constants_are_written_only_where_they_are_not_the_usual_ones(path):
         {"activation": [mixed(SOFTSIGN, {1: "tanh"}), mixed("tanh", {2: SOFTSIGN})]},
         {"activation": ["gelu", "linear"], "cost": "quadratic"},
         {"activation": [LeakyReLU(0.2), mixed("leaky_relu", {1: LeakyReLU(0.5)})], "cost": Huber(2.5)},
+        {"cost": CrossEntropy(0.01)},
+        {"activation": "relu", "cost": LogLikelihood(1e-7)},
     ],
-    ids=range(10),
+    ids=range(12),
 )
 def test_round_trip(blobs, path, options, dtype):
     net = small(dtype=dtype, **options)
@@ -417,6 +422,8 @@ def test_a_newer_version_is_named(path, version):
         ({"cost": {"name": ["huber"]}}, "does not describe a cost"),
         ({"cost": {"name": "quadratic", "delta": 1}}, "does not describe a cost"),
         ({"cost": {"name": "huber", "delta": -1}}, "delta of huber must be a finite number above 0"),
+        ({"cost": {"name": "cross-entropy", "floor": 1}}, "floor of cross-entropy must be at least 0 and below 1"),
+        ({"cost": {"name": "cross-entropy", "floor": "0"}}, "floor of cross-entropy must be a finite number"),
         ({"cost": "qadratic"}, "unknown cost 'qadratic'. Did you mean 'quadratic'"),
         ({"cost": "log-likelihood"}, "is for softmax outputs"),
         ({"dtype": ...}, "no valid 'dtype'"),

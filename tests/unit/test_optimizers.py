@@ -20,7 +20,9 @@ OTHERS = [
     Adam(0.8, 0.95, 1e-3),
     RMSProp(0.9, 1e-4),
     Adagrad(1e-3),
+    Momentum(1.0),
 ]
+EPSILON_HAT = Adam(0.8, 0.95, 0.05, epsilon_hat=True)
 each_with_states = pytest.mark.parametrize(
     "optimizer", [*map(optimizers.get, WITH_STATES), *OTHERS, Momentum(0.0), Adam(0.0, 0.0)], ids=repr
 )
@@ -105,7 +107,7 @@ def test_50_steps_are_pytorchs(torch, optimizer, penalty):
 # -- Two forms of one formula ----------------------------------------------------------------------------------
 
 
-@each_with_states
+@pytest.mark.parametrize("optimizer", [*map(optimizers.get, WITH_STATES), *OTHERS, EPSILON_HAT], ids=repr)
 @pytest.mark.parametrize("penalty", [0.0, 0.2])
 def test_generic_and_in_place_forms_agree(optimizer, penalty):
     problem = Problem()
@@ -162,6 +164,28 @@ def test_adams_coefficients_have_the_bias_corrections():
     )
 
 
+def test_epsilon_hat_is_corrected_with_the_root():
+    c = Adam(0.5, 0.75, 1e-3, epsilon_hat=True).coefficients(0.1, np.array([1, 2, 10_000]))
+    plain = Adam(0.5, 0.75, 1e-3).coefficients(0.1, np.array([1, 2, 10_000]))
+    np.testing.assert_array_equal(c[:, :5], plain[:, :5])
+    np.testing.assert_allclose(c[:, 5], [1e-3 / 0.25**0.5, 1e-3 / (1 - 0.75**2) ** 0.5, 1e-3], rtol=1e-15)
+
+
+@pytest.mark.parametrize("ops", [select("cpu"), ArrayAPIBackend(np)], ids=["in place", "generic"])
+def test_steps_with_epsilon_hat_are_those_of_the_end_of_section_2(ops):
+    """alpha_t = alpha sqrt(1 - beta2^t) / (1 - beta1^t), and the step alpha_t m_t / (sqrt(v_t) + epsilon-hat)."""
+    problem, o = Problem(), EPSILON_HAT
+    ours = run(ops, o, 0.0, problem)
+    w, m, v = problem.w.copy(), 0.0, 0.0
+    for t in range(1, problem.steps + 1):
+        g = problem.gradient(w, t - 1)
+        m, v = o.beta1 * m + (1 - o.beta1) * g, o.beta2 * v + (1 - o.beta2) * g**2
+        w -= problem.eta * np.sqrt(1 - o.beta2**t) / (1 - o.beta1**t) * m / (np.sqrt(v) + o.epsilon)
+        np.testing.assert_allclose(ours[t - 1], w, rtol=1e-10, atol=1e-10)
+    without = run(ops, Adam(o.beta1, o.beta2, o.epsilon), 0.0, problem)
+    assert np.abs(without - ours).max() > 0.01
+
+
 def test_adams_first_step_is_eta_whatever_the_gradient():
     for g in (1e-3, 1.0, -1e5):
         (c,) = Adam().coefficients(0.01, np.array([1]))
@@ -169,7 +193,7 @@ def test_adams_first_step_is_eta_whatever_the_gradient():
         np.testing.assert_allclose(w, -0.01 * np.sign(g), rtol=1e-4)
 
 
-@pytest.mark.parametrize("optimizer", [*optimizers.BUILT_IN.values(), *OTHERS], ids=repr)
+@pytest.mark.parametrize("optimizer", [*optimizers.BUILT_IN.values(), *OTHERS, EPSILON_HAT], ids=repr)
 def test_what_an_optimizer_says_of_itself(optimizer):
     assert eval(repr(optimizer), vars(optimizers)).settings() == optimizer.settings()
     assert optimizers.get(optimizer) is optimizer
@@ -194,7 +218,7 @@ def test_names_and_defaults():
 @pytest.mark.parametrize(
     ("make", "fragment"),
     [
-        (lambda: Momentum(1.0), "mu must be at least 0 and below 1, got 1.0"),
+        (lambda: Momentum(1.1), "mu must be from 0 to 1, got 1.1"),
         (lambda: Momentum(-0.1), "mu must be a finite number of at least 0, got -0.1"),
         (lambda: Momentum("0.9"), "mu must be a finite number of at least 0, got '0.9'"),
         (lambda: Momentum(True), "mu must be a finite number of at least 0, got True"),
