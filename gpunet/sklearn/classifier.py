@@ -331,8 +331,9 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
     def _class_weights(self, y: Any) -> npt.NDArray[Any] | None:
         if self.class_weight is None:
             return None
-        if y.ndim == 2:
-            raise ValueError("class_weight is for one class an example; y has several labels. Pass sample_weight.")
+        y = y.toarray() if issparse(y) else y
+        if y.ndim == 2 and isinstance(self.class_weight, dict):
+            raise ValueError("a dict as class_weight is for one class an example; with several labels: 'balanced'.")
         weights: npt.NDArray[Any] = compute_sample_weight(self.class_weight, y)
         if not np.isfinite(weights).all() or not weights.any():
             raise ValueError(

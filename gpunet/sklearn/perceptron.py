@@ -79,7 +79,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "activation": [StrOptions({"identity", "logistic", *activations.BUILT_IN}), Activation, list, tuple],
-        "solver": [StrOptions({"lbfgs", *_STOCHASTIC})],
+        "solver": [StrOptions({"lbfgs", "sgd", "adam"})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"}), Schedule],
@@ -115,14 +115,18 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
 
     @contextmanager
     def _undone_on_error(self) -> Iterator[None]:
-        """Within it, an error leaves the estimator as it was before."""
+        """Within it, an error leaves the estimator as it was, unless something has been learned meanwhile."""
         before = {name: list(v) if isinstance(v, list) else v for name, v in vars(self).items()}
+        self._has_learned = False
         try:
             yield
         except Exception:
-            self.__dict__.clear()
-            self.__dict__.update(before)
+            if not self._has_learned:
+                self.__dict__.clear()
+                self.__dict__.update(before)
             raise
+        finally:
+            self.__dict__.pop("_has_learned", None)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Validation, is_incremental: bool = False) -> Any:
         hidden = self._hidden_sizes()
@@ -149,11 +153,21 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
                 )
             held_out = self._checked_validation(validation, ops)
             model = self._new_model(ops)
-            if self.solver == "lbfgs":
-                self._fit_lbfgs(model, examples)
-            else:
-                self._fit_stochastic(model, examples, held_out, is_incremental)
-            self._check_finite(model)
+            try:
+                if self.solver == "lbfgs":
+                    self._fit_lbfgs(model, examples)
+                else:
+                    self._fit_stochastic(model, examples, held_out, is_incremental)
+            except Exception:  # such as a callback's
+                self._has_learned = solvers.is_finite(model)
+                if self._has_learned:
+                    self._take(model, kind)
+                raise
+            if not solvers.is_finite(model):
+                raise ValueError(
+                    "Solver produced non-finite parameter weights. The input data may contain large values and need to"
+                    " be preprocessed."
+                )
             self._take(model, kind)
         return self
 
@@ -372,13 +386,6 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         state: dict[str, Any] = super().__getstate__()
         return {name: value for name, value in state.items() if name != "_held"}
 
-    def _check_finite(self, model: Model) -> None:
-        if not _is_finite(model):
-            raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain large values and need to be"
-                " preprocessed."
-            )
-
     # -- The solvers -----------------------------------------------------------------------------------------------
 
     def _fit_lbfgs(self, model: Model, examples: Examples) -> None:
@@ -411,8 +418,10 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         before = getattr(self, "history_", None) if is_incremental else None
         best = getattr(self, "_best_before", None) if is_incremental else None
         solver = solvers.Stochastic(self, problem, replace(state), batch_size, score, before, best)
-        solver.run(self.max_iter, is_incremental)
-        self._optimizer, self.history_ = solver.state, solver.history
+        try:
+            solver.run(self.max_iter, is_incremental)
+        finally:
+            self._optimizer, self.history_ = solver.state, solver.history
         if self.early_stopping:
             if is_incremental:
                 self._best_before = np.array(model.ops.to_numpy(solver.best))
@@ -487,10 +496,6 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
-
-
-def _is_finite(model: Model) -> bool:
-    return bool(np.isfinite(model.ops.to_numpy(model.parameters.flat)).all())
 
 
 def _outputs(model: Model, X: Any) -> npt.NDArray[Any]:

@@ -104,6 +104,11 @@ def _optimizer(
     return Momentum(momentum, nesterov=nesterov) if momentum else SGD()
 
 
+def is_finite(model: Model) -> bool:
+    """Whether no parameter is NaN or infinite."""
+    return bool(np.isfinite(model.ops.to_numpy(model.parameters.flat)).all())
+
+
 class Stochastic:
     """The solvers "sgd" and "adam".
 
@@ -212,8 +217,8 @@ class Stochastic:
         seconds = time.perf_counter() - started
         e.n_iter_ += 1
         e.loss_ = cost * self._problem.share + self._sgd.penalty
-        if not np.isfinite(e.loss_) and not e.early_stopping:  # which keeps the best weights
-            e._check_finite(self._problem.model)  # raises where the weights are not
+        if not (np.isfinite(e.loss_) or e.early_stopping or is_finite(self._problem.model)):
+            return True  # early stopping alone has better weights to go back to
         e.t_ += self._n
         e.loss_curve_.append(e.loss_)
         if e.verbose:
