@@ -165,8 +165,8 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
                 raise
             if not solvers.is_finite(model):
                 raise ValueError(
-                    "Solver produced non-finite parameter weights. The input data may contain large values and need to"
-                    " be preprocessed."
+                    "Solver produced non-finite parameter weights. The input data may contain large values and need "
+                    "to be preprocessed."
                 )
             self._take(model, kind)
         return self
