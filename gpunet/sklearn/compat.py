@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-try:
-    import sklearn
-except ImportError as error:
-    raise ImportError(
-        "gpunet.sklearn needs scikit-learn, which can not be imported: pip install 'gpunet[sklearn]'"
-    ) from error
+from gpunet import optional
+from gpunet.errors import MissingPackageError
+
+sklearn = optional.library("sklearn", "gpunet.sklearn", "gpunet[sklearn]")
 
 #: Such as (1, 7).
 VERSION = tuple(int(part) for part in sklearn.__version__.split(".")[:2])
 
 if VERSION < (1, 5):
-    raise ImportError(
+    raise MissingPackageError(
         f"gpunet.sklearn needs scikit-learn 1.5 or newer, got {sklearn.__version__}: "
         "pip install --upgrade 'gpunet[sklearn]'"
     )

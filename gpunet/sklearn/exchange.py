@@ -11,11 +11,12 @@ from sklearn import neural_network
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 from sklearn.utils.validation import check_is_fitted
 
+from gpunet.costs import Cost
 from gpunet.errors import InputError
 from gpunet.sklearn import kinds
 from gpunet.sklearn.classifier import MLPClassifier
-from gpunet.sklearn.perceptron import Perceptron
-from gpunet.sklearn.regressor import MLPRegressor
+from gpunet.sklearn.perceptron import ACTIVATIONS, Perceptron
+from gpunet.sklearn.regressor import LOSSES, MLPRegressor
 from gpunet.sklearn.solvers import OptimizerState
 
 _COUNTERPARTS = {
@@ -100,13 +101,16 @@ def to_sklearn(model: MLPClassifier | MLPRegressor) -> Any:
         raise InputError(f"a fitted MLPClassifier or MLPRegressor of gpunet's is needed, got {type(model).__name__}.")
     check_is_fitted(model)
     theirs = next(theirs for theirs, ours in _COUNTERPARTS.items() if isinstance(model, ours))
-    parameters = model.get_params(deep=False)
+    parameters = _in_their_words(model.get_params(deep=False))
     known = theirs().get_params()
-    only_ours = {name: value for name, value in parameters.items() if name not in known}
-    odd = [f"{name}={only_ours[name]!r}" for name in ("dropout", "class_weight", "loss") if _is_on(only_ours, name)]
-    estimator = theirs(**{name: value for name, value in parameters.items() if name in known})
+    odd = [
+        f"{name}={value!r}"
+        for name, value in parameters.items()
+        if name in ("dropout", "class_weight", "loss") and name not in known and _is_on(name, value)
+    ]
     if odd:
         raise InputError(f"scikit-learn has no {', '.join(odd)}.")
+    estimator = theirs(**{name: value for name, value in parameters.items() if name in known})
     estimator._validate_params()  # its own words for an activation, a loss or a schedule that it does not have
     _copy_fitted(model, estimator)
     state = getattr(model, "_optimizer", None)
@@ -133,8 +137,20 @@ def _their_optimizer(estimator: Any, state: OptimizerState) -> Any:
     return optimizer
 
 
-def _is_on(parameters: dict[str, Any], name: str) -> bool:
-    value = parameters.get(name)
+def _in_their_words(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters with scikit-learn's names for what it has too."""
+    activation, loss = parameters["activation"], parameters.get("loss")
+    if isinstance(activation, list | tuple) and len(set(activation)) == 1:
+        activation = activation[0]
+    names = {ours: theirs for theirs, ours in ACTIVATIONS.items()}
+    losses = {ours: theirs for theirs, ours in LOSSES.items()}
+    changed = {"activation": names.get(activation, activation) if isinstance(activation, str) else activation}
+    if isinstance(loss, Cost):
+        changed["loss"] = losses.get(loss.name, loss)
+    return {**parameters, **changed}
+
+
+def _is_on(name: str, value: Any) -> bool:
     return bool(np.any(value)) if name == "dropout" else value not in (None, "squared_error")
 
 
@@ -144,6 +160,8 @@ def _copy_fitted(source: Any, to: Any) -> None:
             setattr(to, name, getattr(source, name))
     to.coefs_ = [np.array(kinds.to_host(w)) for w in source.coefs_]
     to.intercepts_ = [np.array(kinds.to_host(b)) for b in source.intercepts_]
+    if to.early_stopping:  # where a warm start of scikit-learn's begins
+        to._best_coefs, to._best_intercepts = list(to.coefs_), list(to.intercepts_)
     for name in ("loss_curve_", "validation_scores_"):
         if isinstance(getattr(to, name, None), list):
             setattr(to, name, list(getattr(to, name)))

@@ -9,7 +9,7 @@ import sklearn.neural_network as theirs
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import gpunet.sklearn as ours
-from gpunet import InputError
+from gpunet import InputError, costs
 from gpunet.schedules import Step
 from gpunet.sklearn import from_sklearn, to_sklearn
 
@@ -159,3 +159,39 @@ def test_what_scikit_learn_does_not_have_is_refused(kind, parameters, message, b
     here = fitted(ours, kind, "adam", *blobs, **parameters)
     with pytest.raises(ValueError, match=message):
         to_sklearn(here)
+
+
+def test_what_scikit_learn_has_under_another_name():
+    X, y = np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3
+    options = {"hidden_layer_sizes": (5, 4), "max_iter": 3, "random_state": 0, "device": "cpu"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        models = [
+            ours.MLPClassifier(activation=["sigmoid", "sigmoid"], **options).fit(X, y),
+            ours.MLPRegressor(activation="linear", loss=costs.get("quadratic"), **options).fit(X, y),
+        ]
+    for model, activation in zip(models, ("logistic", "identity"), strict=True):
+        made = to_sklearn(model)
+        assert made.activation == activation
+        np.testing.assert_allclose(made.predict(X), model.predict(X))
+
+
+def test_a_warm_start_with_early_stopping_goes_on_there():
+    X, y = np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3
+    options = {"max_iter": 3, "random_state": 0, "device": "cpu", "warm_start": True, "early_stopping": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        made = to_sklearn(ours.MLPClassifier(**options).fit(X, y))
+        assert np.isfinite(made.fit(X, y).predict_proba(X)).all()
+
+
+@pytest.mark.parametrize(("solver", "other"), [("sgd", "adam"), ("adam", "sgd")])
+def test_a_solver_that_was_changed_after_the_fit(solver, other):
+    X, y = np.random.default_rng(0).standard_normal((60, 4)), np.arange(60) % 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = theirs.MLPClassifier(max_iter=3, random_state=0, solver=solver).fit(X, y)
+    made = from_sklearn(fitted.set_params(solver=other))
+    before = made.coefs_[0].copy()
+    assert not np.array_equal(made.partial_fit(X, y).coefs_[0], before)
+    assert np.isfinite(made.predict_proba(X)).all()
