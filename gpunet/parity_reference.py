@@ -209,12 +209,14 @@ def gathered(x: Values, index: Values, scale: float, dtype: Any) -> Bounded:
 def sigmoid(z: Bounded) -> Bounded:
     """Return 1 / (1 + exp(-z)).
 
-    Its error relative to itself is 1 - a times that of exp(-z), and a rounding each of the sum and the quotient.
+    Its error relative to itself is 1 - a times that of exp(-z), and a rounding each of the sum and the quotient. Where
+    exp(-z) overflows it is 0, and so it is where a device flushes it.
     """
     with np.errstate(over="ignore"):
         a = 1 / (1 + np.exp(-z.value))
     relative = (1 - a) * (z.error + 2 * FUNCTION_ULPS * z.u) + 2 * z.u
-    return Bounded(a, size(a) * relative, z.u)
+    flushed = float(np.finfo(np.float32 if z.u > 1e-10 else np.float64).smallest_normal)
+    return Bounded(a, size(a) * relative + flushed, z.u)
 
 
 def softmax(z: Bounded) -> Bounded:

@@ -30,14 +30,13 @@ class Kind:
         like = self._like
         if type(values) is type(like) or values.dtype.kind not in "biuf":
             return values
-        torch = sys.modules.get("torch")
-        if torch is not None and isinstance(like, torch.Tensor):
-            return torch.as_tensor(values, device=like.device)
-        cupy = sys.modules.get("cupy")
-        if cupy is not None and isinstance(like, cupy.ndarray):  # which has no __array_namespace__
-            with like.device:
-                return cupy.asarray(values)
-        return like.__array_namespace__().asarray(values, device=like.device)
+        library = sys.modules[type(like).__module__.partition(".")[0]]
+        if hasattr(library, "as_tensor"):  # PyTorch
+            return library.as_tensor(values, device=like.device)
+        if hasattr(like, "__array_namespace__"):
+            return like.__array_namespace__().asarray(values, device=like.device)
+        with like.device:
+            return library.asarray(values)
 
 
 def of(X: Any) -> Kind | None:
