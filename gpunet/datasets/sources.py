@@ -223,15 +223,17 @@ def _beside(files: Sequence[Path]) -> list[tuple[Path, Path | None]]:
                 f"{file}: its name begins with neither X nor y, so it is not known what it holds. A folder has "
                 "X*.npy and y*.npy; other names are given as lists: open_data([...], [...])."
             )
-        by_letter[letter][file.name[1:]] = file
+        first = by_letter[letter].setdefault(file.name[1:], file)
+        if first is not file:
+            raise InputError(f"{file}: differs from {first.name} in its first letter's case alone; rename one of them.")
     inputs, targets = by_letter["x"], by_letter["y"]
     if not targets:
         return [(file, None) for file in inputs.values()]
     lone = sorted(inputs.keys() ^ targets.keys())
     if lone:
-        has, lacks = ("X", "y") if lone[0] in inputs else ("y", "X")
+        has, lacks = (inputs, "y") if lone[0] in inputs else (targets, "X")
         raise InputError(
-            f"{files[0].parent}: there is {has}{lone[0]}, but no {lacks}{lone[0]}; each needs the other."
+            f"{files[0].parent}: there is {has[lone[0]].name}, but no {lacks}{lone[0]}; each needs the other."
         )
     return [(file, targets[rest]) for rest, file in inputs.items()]
 

@@ -127,6 +127,18 @@ def test_text_of_every_kind_is_written_as_toml():
         ("hidden = [0]", "c.toml: hidden: each number must be a whole number of at least 1, got 0"),
         ("drop = [3]", "c.toml: drop must be a list of text, got 3"),
         ("data = 2020-01-01", "c.toml: data must be text"),
+        # Found by the fuzzer.
+        ("eta = 1" + "0" * 400, "c.toml: eta must be a finite number above 0, got 10000"),
+        ("seed = 1" + "0" * 5000, "c.toml: not a TOML file: Exceeds the limit"),
+        ("seed = 0x" + "f" * 5000, "c.toml: seed must be a whole number of at least 0, got a number of very many"),
+        ("hidden = " + "[" * 5000, "c.toml: not a TOML file: too many brackets"),
+        ("x" * 5000 + " = 1", "c.toml: unknown option 'xxxxx"),
+        ("a" + ".a" * 20_000 + " = 1", "is no option: options have no dots"),
+        ('""' + ' . "\\".\'b\'' * 20_000 + " = 1", "is no option: options have no dots"),
+        ("#" * 300_000, "c.toml: more than 262144 bytes"),
+        ('hidden = "6_4"', "c.toml: hidden must be sizes such as 784,30,10, got '6_4'"),
+        ('hidden = "٣"', "c.toml: hidden must be sizes"),
+        ("hidden = [3]\nlayers = [3, 2]", "c.toml: layers has all layer sizes and hidden those"),
     ],
 )
 def test_files_that_are_refused(gpunet, folder, tmp_path, text, fragment):
@@ -141,8 +153,8 @@ def test_values_that_only_the_network_refuses(gpunet, folder, tmp_path):
 
 
 def test_files_that_are_not_there(gpunet, folder, tmp_path):
-    gpunet("train", "--config", "none.toml").one_error("none.toml: can't be read")
-    gpunet("train", "--config", tmp_path).one_error("can't be read")
+    gpunet("train", "--config", "none.toml").one_error("none.toml: no such file")
+    gpunet("train", "--config", tmp_path).one_error("not a regular file")
     gpunet("train", "--config", folder / "train.csv").one_error("not a TOML file")
     gpunet("show-config", "none.safetensors").one_error("there is no such file")
     Network([2, 1], seed=0, device="cpu").save(tmp_path / "own.safetensors")
@@ -158,6 +170,13 @@ def test_a_damaged_model(gpunet, tmp_path, run):
     for command in (("show-config",), ("train", "--config")):
         result = gpunet(*command, "own.safetensors")
         result.one_error("own.safetensors: ")
+
+
+def test_shares_are_floats_however_they_are_written(tmp_path):
+    (tmp_path / "c.toml").write_text("dropout = [0, 0.5]\neta = 1\nseed = 340282366920938463463374607431768211455")
+    read = runs.read(tmp_path / "c.toml")
+    assert read == {"dropout": (0.0, 0.5), "eta": 1.0, "seed": 2**128 - 1}
+    assert [type(value) for value in (*read["dropout"], read["eta"])] == [float] * 3
 
 
 def test_layers_and_hidden_are_one_or_the_other(gpunet, folder):
