@@ -138,7 +138,8 @@ def open_data(
         Rows that are mixed with each other. Memory holds two such buffers. By default as many as take 128 MB in
         float32 (or in uint8, if the inputs are), and at least the largest chunk.
     max_bytes : int, optional
-        How many bytes an `.npz` file may unpack to; by default 64 MiB + 15 times its size.
+        How many bytes an `.npz` file may unpack to; by default, reading one takes at most 64 MiB and ten times its
+        size.
 
     Returns
     -------
