@@ -138,8 +138,8 @@ def open_data(
         Rows that are mixed with each other. Memory holds two such buffers. By default as many as take 128 MB in
         float32 (or in uint8, if the inputs are), and at least the largest chunk.
     max_bytes : int, optional
-        How many bytes an `.npz` file may unpack to; by default, reading one takes at most 64 MiB and ten times its
-        size.
+        How many bytes an `.npz` file may unpack to; any number lifts the limit on a row group of Parquet. By default,
+        what is read at once takes at most 64 MiB and ten times the file's size.
 
     Returns
     -------
@@ -169,7 +169,7 @@ def open_data(
         ("target", target, is_parquet),
         ("features", features, is_parquet),
         ("chunk_rows", chunk_rows, is_npy),
-        ("max_bytes", max_bytes, is_npz),
+        ("max_bytes", max_bytes, is_npz or is_parquet),
     ):
         if given is not None and not fits:
             raise InputError(f"{name} is not for {files[0].suffix} files; leave it out.")
@@ -187,7 +187,7 @@ def open_data(
         from gpunet.datasets.shards_parquet import ParquetShard
 
         names = _names(target, "target"), _names(features, "features")
-        shards = [ParquetShard(file, *names) for file in files]
+        shards = [ParquetShard(file, *names, max_bytes) for file in files]
     return ChunkedDataset(shards, chunk_rows, buffer_rows)
 
 
