@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from gpunet.errors import FileFormatError, InputError
 
+#: Values that are looked at together.
+_PIECE = 2**20
 _MAX_DIMS = 32  # what every NumPy can reshape to
 
 
@@ -108,7 +110,7 @@ def as_inputs(values: NDArray[Any], what: str, *, keep_float64: bool = False) ->
     dtype = np.float64 if keep_float64 and rows.dtype.itemsize >= 8 else np.float32
     with np.errstate(over="ignore"):  # looked for below, with a better message
         cast = rows.astype(dtype, order="C", copy=False)
-    if not np.isfinite(cast).all():
+    if cast is not rows and not np.isfinite(cast).all():
         raise InputError(
             f"{what}: the largest magnitude is {np.abs(rows).max():g}, beyond {np.dtype(dtype)}'s "
             f"{np.finfo(dtype).max:g}. Rescale the inputs"
@@ -166,13 +168,16 @@ def as_labels(values: NDArray[Any], n_rows: int, what: str) -> NDArray[np.int64]
 
 
 def _require_finite(rows: NDArray[Any], what: str) -> None:
-    finite = np.isfinite(rows)
-    if not finite.all():
-        row, column = np.unravel_index(int(finite.argmin()), finite.shape)
-        raise InputError(
-            f"{what}: row {row}, value {column} (both from 0) is {rows[row, column]}; inputs must be finite. "
-            "Drop or fill such rows first."
-        )
+    step = max(1, _PIECE // rows.shape[1])
+    for start in range(0, len(rows), step):
+        finite = np.isfinite(rows[start : start + step])
+        if not finite.all():
+            row, column = np.unravel_index(int(finite.argmin()), finite.shape)
+            row += start
+            raise InputError(
+                f"{what}: row {row}, value {column} (both from 0) is {rows[row, column]}; inputs must be finite. "
+                "Drop or fill such rows first."
+            )
 
 
 def _show(shape: Sequence[int]) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 
 from gpunet.errors import FileFormatError, one_line
 
@@ -26,6 +27,39 @@ class Readable(Protocol):
     def read(self, n: int, /) -> bytes:
         """Return up to `n` bytes, none at the end."""
         ...
+
+
+class _Bytes(io.RawIOBase):
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._data, self._at = memoryview(data), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._data)}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        piece = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+class InPlace(io.BufferedReader):
+    """A stream of bytes where they are; `io.BytesIO` would have its own copy of a bytearray."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        super().__init__(_Bytes(data), 2**16)
+        self._length = len(data)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        # A reader takes memory for as much as it is asked for, and a damaged length asks for any number.
+        return super().read(size if size is None or size < 0 else min(size, max(0, self._length - self.tell())))
 
 
 class Room:

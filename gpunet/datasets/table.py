@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from gpunet.datasets.arrays import as_inputs
 from gpunet.datasets.columns import Table, column_number, find_target, is_missing, some
 from gpunet.datasets.dataset import Dataset, assemble
-from gpunet.datasets.stream import Room, read_file
+from gpunet.datasets.stream import Room, InPlace, read_file
 from gpunet.errors import FileFormatError, InputError
 
 _EXACT_WHOLE = 2**53  # beyond this float64 can't tell neighbouring whole numbers apart
@@ -176,23 +176,8 @@ def _first_bad_line(raw: bytes | bytearray) -> int:
     return raw.decode("utf-8", "replace").split("\ufffd", 1)[0].count("\n") + 1
 
 
-class _Bytes(io.RawIOBase):
-    """Reads bytes where they are; `io.BytesIO` would have its own copy of a bytearray."""
-
-    def __init__(self, raw: bytes | bytearray) -> None:
-        self._left = memoryview(raw)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        piece, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
-        buffer[: len(piece)] = piece
-        return len(piece)
-
-
 def _decoded(raw: bytes | bytearray) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BufferedReader(_Bytes(raw), 2**16), encoding="utf-8-sig", newline=None)
+    return io.TextIOWrapper(InPlace(raw), encoding="utf-8-sig", newline=None)
 
 
 def _open(path: Path, raw: bytes | bytearray, target: str | int | None) -> _Csv:

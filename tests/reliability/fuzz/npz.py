@@ -260,7 +260,7 @@ def make(rng: Random) -> Sample:
         entries.insert(
             rng.randrange(len(entries) + 1), _entry(rng, rng.choice((extra.name, b"z.npy")), _inflated(extra))
         )
-    elif level == 2 and rng.random() < 0.1:
+    elif level == 2 and rng.random() < 0.02:
         return Sample({NAME: bomb(rng, keys)})
     return Sample({NAME: _archive(rng, entries, spoil=level == 3)})
 
