@@ -81,6 +81,9 @@ class Run:
     categorical: tuple[str, ...] = _option((), "Columns of a table that hold kinds, though as numbers: a,b,c.", _DATA)
     missing: str = _option("error", "error, or fill: missing values count as the mean, or as no category.", _DATA)
     test: str | None = _option(None, "Data to test on, if not part of DATA.", _DATA)
+    max_bytes: int | None = _option(
+        None, "Bytes that a compressed file may unpack to. Default: by the memory that takes, see load.", _DATA, min=1
+    )
     holdout: float = _option(
         0.2, "Share of DATA to test on if there is no test part; of each class its share.", _DATA, min=0.0, max=0.9
     )
@@ -284,8 +287,8 @@ def _checked(values: Mapping[str, Any], where: str | None) -> dict[str, Any]:
             raise InputError(f"{where or ''}unknown option {name[:60]!r}.{hint} Known: {known}.")
     if values.get("layers") is not None and values.get("hidden") is not None:
         raise InputError(
-            f"{where or '--'}layers has all layer sizes and {'--' if where is None else ''}hidden those of the hidden "
-            "layers; give one of them."
+            f"{where or '--'}layers has all layer sizes and {'--' if where is None else ''}hidden those of the "
+            "hidden layers; give one of them."
         )
     return {name: _value(name, value, where) for name, value in values.items()}
 

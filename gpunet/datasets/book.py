@@ -114,7 +114,8 @@ def read_book(path: Path, max_bytes: int | None = None) -> tuple[Part, Part, Par
     del raw
     names = ("training", "validation", "test")
     training, validation, test = (
-        _checked(images, labels, f"{path}, {name} part", room) for name, (images, labels) in zip(names, parts, strict=True)
+        _checked(images, labels, f"{path}, {name} part", room)
+        for name, (images, labels) in zip(names, parts, strict=True)
     )
     return training, validation, test
 

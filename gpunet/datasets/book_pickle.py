@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.datasets.arrays import from_bytes
-from gpunet.datasets.stream import Room, InPlace
+from gpunet.datasets.stream import InPlace, Room
 from gpunet.errors import FileFormatError, one_line
 
 Pair = tuple[NDArray[Any], NDArray[Any]]

@@ -53,8 +53,8 @@ def load(path: str | os.PathLike[str], *, target: str | int | None = None, max_b
         The table's column of labels, by name or by number from 0 (negative: from the end). Without it a
         column called label, target, y or class is taken; if there is none, all columns are inputs.
     max_bytes : int, optional
-        How many bytes a compressed file may unpack to. Without it, reading takes at most 64 MiB and ten times the size
-        of the files, and one that takes more is refused: unpacked, such a file can be a bomb.
+        How many bytes a compressed file may unpack to. Without it, reading takes at most 64 MiB and ten times the
+        size of the files, and what would take more is refused: a small file can unpack to any size.
 
     Returns
     -------

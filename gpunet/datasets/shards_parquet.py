@@ -40,8 +40,8 @@ class ParquetShard:
             schema = file.schema_arrow
             if min(sizes, default=0) < 0 or sum(sizes) != file.metadata.num_rows:
                 raise FileFormatError(
-                    f"{path}: says that it has {file.metadata.num_rows} rows, but its row groups say {sum(sizes)}. It is "
-                    "damaged; write it again."
+                    f"{path}: says that it has {file.metadata.num_rows} rows, but its row groups {sum(sizes)}. It "
+                    "is damaged; write it again."
                 )
         self._starts = list(accumulate(sizes, initial=0))
         if not self._starts[-1]:
@@ -110,8 +110,8 @@ class ParquetShard:
                 done = rows.stop
         if done != len(out):  # what is missing would be whatever was in memory
             raise FileFormatError(
-                f"{self._file.path}: row group {group} (from 0) has {done} rows where it says {len(out)}. It is damaged; "
-                "write it again."
+                f"{self._file.path}: row group {group} (from 0) has {done} rows where it says {len(out)}. It is "
+                "damaged; write it again."
             )
 
     def _values(self, column: Any, name: str, first: int, width: int) -> NDArray[Any]:

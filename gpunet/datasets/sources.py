@@ -226,7 +226,9 @@ def _beside(files: Sequence[Path]) -> list[tuple[Path, Path | None]]:
             )
         first = by_letter[letter].setdefault(file.name[1:], file)
         if first is not file:
-            raise InputError(f"{file}: differs from {first.name} in its first letter's case alone; rename one of them.")
+            raise InputError(
+                f"{file}: differs from {first.name} in its first letter's case alone; rename one of them."
+            )
     inputs, targets = by_letter["x"], by_letter["y"]
     if not targets:
         return [(file, None) for file in inputs.values()]

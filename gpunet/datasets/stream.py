@@ -17,7 +17,7 @@ _PACKED_CHUNK = 1 << 16  # what is left of one is copied for each member that en
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's code for the format
 # Reading a file takes at most ten times its size and 64 MiB, of which these are for pieces, records and libraries.
-_FREE_BYTES = (64 - 8) << 20
+_FREE_BYTES = (64 - 4) << 20
 _RATIO = 10
 
 
@@ -65,8 +65,8 @@ class InPlace(io.BufferedReader):
 class Room:
     """Memory that reading some files may take: by their size, or as `max_bytes`, the most to unpack, has it.
 
-    A few bytes can unpack to a thousand times as many, and these can become wider numbers. So readers ask how much they
-    may unpack, and say before they make something of it how much it will take.
+    A few bytes can unpack to a thousand times as many, and these can become wider numbers. So readers ask how much
+    they may unpack, and say before they make something of it how much it will take.
     """
 
     def __init__(self, max_bytes: int | None, *paths: Path) -> None:
@@ -91,9 +91,9 @@ class Room:
         self._left -= int(n_bytes)
         if self._left < 0:
             raise FileFormatError(
-                f"{what}: would take {self._limit - self._left} bytes of memory, more than the limit of {self._limit} "
-                f"bytes for {self._size} bytes of data. If you trust the file, unpack it or say with max_bytes "
-                "(--max-bytes) how many bytes it may unpack to."
+                f"{what}: would take {self._limit - self._left} bytes of memory, more than the limit of "
+                f"{self._limit} bytes for {self._size} bytes of data. If you trust the file, unpack it or say "
+                "with max_bytes (--max-bytes) how many bytes it may unpack to."
             )
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from gpunet.datasets.arrays import as_inputs
 from gpunet.datasets.columns import Table, column_number, find_target, is_missing, some
 from gpunet.datasets.dataset import Dataset, assemble
-from gpunet.datasets.stream import Room, InPlace, read_file
+from gpunet.datasets.stream import InPlace, Room, read_file
 from gpunet.errors import FileFormatError, InputError
 
 _EXACT_WHOLE = 2**53  # beyond this float64 can't tell neighbouring whole numbers apart

@@ -11,7 +11,6 @@ from random import Random
 from typing import Any
 
 import numpy as np
-
 from reliability.fuzz import book, idx, table
 from reliability.fuzz.mutate import damaged, number
 from reliability.fuzz.target import Sample, Target, WrongError, require
@@ -147,7 +146,7 @@ def check(given: Sample, result: Any) -> None:
         require(len(plain) <= (64 << 20) + 10 * len(data), f"{len(plain)} bytes unpacked")
         files[name.removesuffix(".gz")] = plain
     if sum(map(len, files.values())) > 1 << 19:  # a bomb that is not too large: all zeros
-        X, y = (result[0] if isinstance(result, tuple) else (result.X, result.y))
+        X, y = result[0] if isinstance(result, tuple) else (result.X, result.y)
         require(not X.any() and (y is None or not y.any()), "the values of a bomb")
         return
     inner = next((t for t in (table.TARGET, book.TARGET) if t.seeds[0].name == next(iter(files))), idx.TARGET)

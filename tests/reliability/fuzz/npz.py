@@ -23,7 +23,10 @@ from gpunet.datasets import load
 
 NAME = "a.npz"
 #: Of what a bomb unpacks to: below and above what a small file may, for each dtype.
-BOMB_ROWS, BOMB_CODES = (1 << 16, 1 << 17, 1 << 18, 3 << 17, 1 << 19, 1 << 20), ("|u1", "|i1", "<i2", "<f4", ">f4", "<f8", "<i8")
+BOMB_ROWS, BOMB_CODES = (
+    (1 << 16, 1 << 17, 1 << 18, 3 << 17, 1 << 19, 1 << 20),
+    ("|u1", "|i1", "<i2", "<f4", ">f4", "<f8", "<i8"),
+)
 _KEYS = (("X",), ("X", "y"), ("x_train", "y_train"), ("X", "y", "X_test", "y_test"), ("X", "y", "X_test", "y_test"))
 
 

@@ -22,7 +22,18 @@ NAME = "a.parquet"
 pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 pyarrow.set_cpu_count(1)
 pyarrow.set_io_thread_count(1)
-_TOKENS = (b"PAR1", b"\x15\x00", b"\x15\x02", b"\x15\x04", b"\x15\x06", b"\x19\x1c", b"\x00", b"\xff\xff\xff\x7f", b"\x1c")
+# Thrift's: small numbers, lists of records, a record, an end.
+_TOKENS = (
+    b"PAR1",
+    b"\x15\x00",
+    b"\x15\x02",
+    b"\x15\x04",
+    b"\x15\x06",
+    b"\x19\x1c",
+    b"\x00",
+    b"\xff\xff\xff\x7f",
+    b"\x1c",
+)
 
 
 def _column(rng: Random, rows: int) -> Any:
@@ -60,7 +71,9 @@ def _good(number: int) -> bytes:
     rows = rng.choice((1, 2, 3, 5, 20))
     names = rng.sample(("a", "b", "label", "y", "1", "é", "__index_level_0__", "x" * 50), rng.choice((1, 2, 2, 3)))
     plain = rng.random() < 0.5  # numbers alone, which all three readers take
-    columns = [pyarrow.array([float(rng.randrange(3)) for _ in range(rows)]) if plain else _column(rng, rows) for _ in names]
+    columns = [
+        pyarrow.array([float(rng.randrange(3)) for _ in range(rows)]) if plain else _column(rng, rows) for _ in names
+    ]
     out = io.BytesIO()
     pyarrow.parquet.write_table(
         pyarrow.table(columns, names=names),
