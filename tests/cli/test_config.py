@@ -368,6 +368,30 @@ def test_a_log_never_replaces_the_data(gpunet, tmp_path, option):
     assert (tmp_path / "t.csv").read_text() == (tmp_path / "other.csv").read_text() == text
 
 
+@pytest.mark.parametrize(("option", "name"), [("--log", "notes.csv"), ("--log", "notes.jsonl"), ("-o", "notes.txt")])
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "no line", '{"a": 1}\n'])
+def test_what_is_no_log_and_no_model_is_not_replaced(gpunet, folder, tmp_path, option, name, content):
+    (tmp_path / name).write_text(content)
+    result = gpunet("train", folder / "train.npz", "--epochs", 1, option, name)
+    assert result.code in (1, 2)
+    assert f"{name}" in result.err
+    assert "replaced; name another file" in result.err
+    assert (tmp_path / name).read_text() == content
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_logs_and_models_are_replaced_by_the_next(gpunet, folder, tmp_path, name):
+    for epochs in (3, 2):
+        line = ("--epochs", epochs, "--log", name, "-o", "m.safetensors", "--checkpoint", f"c{epochs}")
+        assert gpunet("train", folder / "train.npz", *line).code == 0
+    text = (tmp_path / name).read_text().splitlines()
+    assert len(text) == 2 + (name == "a.csv")
+    assert len(Network.load(tmp_path / "m.safetensors").metadata["run"]) > 0
+    (tmp_path / name).write_bytes(b"")  # as a folder's first file may be
+    (tmp_path / "m.safetensors").write_bytes(b"")
+    assert gpunet("train", folder / "train.npz", "--epochs", 1, "--log", name, "-o", "m.safetensors").code == 0
+
+
 def test_a_model_never_replaces_its_checkpoint(gpunet, folder, tmp_path):
     train = ("train", folder / "train.npz", "--epochs", 1, "--checkpoint")
     gpunet(*train, "m", "-o", tmp_path / "m").wrong_use("is the checkpoint; name another file")

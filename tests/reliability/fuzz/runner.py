@@ -185,8 +185,10 @@ def _read_all(target: Target, seed: int, indices: range, folder: Path, shared: m
     warnings.simplefilter("always")
     # Large blocks go back to the system when they are freed, so that the next ones count in full.
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(-3, 1 << 20)
-        ctypes.CDLL(None).mallopt(-8, 1)  # a thread's own arena would be 128 MiB of address space
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 20)
+        libc.mallopt(-8, 1)  # a thread's own arena would be 128 MiB of address space
+        libc.malloc_trim(0)  # so does what the parent has freed
     for each in target.seeds:  # whatever a reader does but once
         with contextlib.suppress(Exception):
             _run_one(target, each, folder)
