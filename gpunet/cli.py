@@ -45,6 +45,10 @@ Data = Annotated[Path | None, typer.Argument(help=f"{_DATA_HELP} Default: MNIST.
 Target = Annotated[str | None, typer.Option(help="The table's column of the labels, by name or number.")]
 Model = Annotated[Path, typer.Argument(help="A model that `gpunet train` saved.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+MaxBytes = Annotated[
+    int | None,
+    typer.Option(min=1, help="Bytes that a compressed DATA may unpack to. Default: by the memory that takes."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON, one object a line.")]
 
 
@@ -145,11 +149,16 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Model, data: Data = None, target: Target = None, device: Device = "auto", as_json: AsJson = False
+    model: Model,
+    data: Data = None,
+    target: Target = None,
+    max_bytes: MaxBytes = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
 ) -> None:
     """Tell how good a model is on DATA, or on its test part, where it has one."""
     network = _load(model, device)
-    given = cli_data.for_model(network, data, target, with_labels=True)
+    given = cli_data.for_model(network, data, target, with_labels=True, max_bytes=max_bytes)
     if given.y is None:
         raise InputError(f"{data} has no labels to compare with; name their column with --target, or use predict.")
     if given.table is not None and data is not None and cli_data.is_of_the_training(network, data):
@@ -177,6 +186,7 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a table here, .csv or .parquet, not to the screen.")
     ] = None,
+    max_bytes: MaxBytes = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -194,7 +204,7 @@ def predict(
         )
     network = _load(model, device)
     kept = [name.strip() for name in keep.split(",") if name.strip()]
-    given = cli_data.for_model(network, data, target, with_labels=False, keep=kept)
+    given = cli_data.for_model(network, data, target, with_labels=False, keep=kept, max_bytes=max_bytes)
     outputs = network.outputs(given.X)
     prepared = Preprocessing.of_model(network.metadata, network.sizes)
     if given.table is not None and prepared is not None and not as_json:

@@ -94,25 +94,38 @@ def note_other_data(run: Run) -> str | None:
 
 
 def for_model(
-    network: Network, data: Path | None, target: str | None, *, with_labels: bool, keep: Sequence[str] = ()
+    network: Network,
+    data: Path | None,
+    target: str | None,
+    *,
+    with_labels: bool,
+    keep: Sequence[str] = (),
+    max_bytes: int | None = None,
 ) -> ForModel:
     """Return the data's test part, or all where it has none, as the model takes it."""
     prepared = Preprocessing.of_model(network.metadata, network.sizes)
     if prepared is not None and is_table(data):
         assert data is not None
-        return cli_tables.for_model(network, prepared, data, target, with_labels=with_labels, keep=keep)
+        return cli_tables.for_model(
+            network, prepared, data, target, with_labels=with_labels, keep=keep, max_bytes=max_bytes
+        )
     if keep:
         raise UsageError("--keep is for tables and models that were trained on one; leave it out.")
     if prepared is None:
-        return _arrays_for_model(network, data, target, with_labels)
-    return _matrix_for_table_model(network, prepared, data, target, with_labels)
+        return _arrays_for_model(network, data, target, with_labels, max_bytes)
+    return _matrix_for_table_model(network, prepared, data, target, with_labels, max_bytes)
 
 
 def _matrix_for_table_model(
-    network: Network, prepared: Preprocessing, data: Path | None, target: str | None, with_labels: bool
+    network: Network,
+    prepared: Preprocessing,
+    data: Path | None,
+    target: str | None,
+    with_labels: bool,
+    max_bytes: int | None,
 ) -> ForModel:
     """Take columns without names as those of the table that the model was trained on, in their order."""
-    dataset = datasets.mnist() if data is None else datasets.load(data, target=target)
+    dataset = datasets.mnist() if data is None else datasets.load(data, target=target, max_bytes=max_bytes)
     X, y = (dataset.X, dataset.y) if dataset.X_test is None else (dataset.X_test, dataset.y_test)
     if X.shape[1] != len(prepared.columns) or not all(isinstance(c, Numbers) for c in prepared.columns):
         raise InputError(
@@ -132,7 +145,7 @@ def _matrix_for_table_model(
 
 
 def _of_arrays(run: Run, data: Path | None, seed: int) -> Dataset:
-    dataset = _book_mnist() if data is None else datasets.load(data, target=run.target)
+    dataset = _book_mnist() if data is None else datasets.load(data, target=run.target, max_bytes=run.max_bytes)
     if dataset.y is None:
         raise InputError(f"{dataset.name} has no labels to learn; train on data that has them.")
     dataset = _without_gaps(dataset)
@@ -146,7 +159,7 @@ def _of_arrays(run: Run, data: Path | None, seed: int) -> Dataset:
         )
     assert dataset.y is not None
     if run.test is not None:
-        other = datasets.load(run.test)
+        other = datasets.load(run.test, max_bytes=run.max_bytes)
         if other.y is None:
             raise InputError(f"{other.name} has no labels to test with; test on data that has them.")
         if other.X.shape[1] != dataset.X.shape[1] or (other.X.dtype == np.uint8) != (dataset.X.dtype == np.uint8):
@@ -165,10 +178,12 @@ def _of_arrays(run: Run, data: Path | None, seed: int) -> Dataset:
     return dataclasses.replace(dataset, X=X[kept], y=y[kept], X_test=X[tested], y_test=y[tested])
 
 
-def _arrays_for_model(network: Network, data: Path | None, target: str | None, with_labels: bool) -> ForModel:
+def _arrays_for_model(
+    network: Network, data: Path | None, target: str | None, with_labels: bool, max_bytes: int | None
+) -> ForModel:
     if with_labels and network.task != "classification":
         raise InputError("this model is for regression: it predicts numbers. Network.score in Python tells how well.")
-    dataset, X = _checked_for_model(network, data, target)
+    dataset, X = _checked_for_model(network, data, target, max_bytes)
     y = dataset.y if dataset.X_test is None else dataset.y_test
     if with_labels and y is None:
         raise InputError(f"{data} has no labels to compare with; name their column with --target, or use predict.")
@@ -177,9 +192,11 @@ def _arrays_for_model(network: Network, data: Path | None, target: str | None, w
     return ForModel(dataset.name, X, y if with_labels else None)
 
 
-def _checked_for_model(network: Network, data: Path | None, target: str | None) -> tuple[Dataset, npt.NDArray[Any]]:
+def _checked_for_model(
+    network: Network, data: Path | None, target: str | None, max_bytes: int | None
+) -> tuple[Dataset, npt.NDArray[Any]]:
     """Return the data and the inputs to use, in the form that the model was trained on."""
-    dataset = datasets.mnist() if data is None else _load(network, data, target)
+    dataset = datasets.mnist() if data is None else _load(network, data, target, max_bytes)
     X = dataset.X if dataset.X_test is None else dataset.X_test
     if X.shape[1] != network.sizes[0]:
         raise InputError(
@@ -203,15 +220,15 @@ def _checked_for_model(network: Network, data: Path | None, target: str | None) 
     return dataset, X
 
 
-def _load(network: Network, data: Path, target: str | None) -> Dataset:
+def _load(network: Network, data: Path, target: str | None, max_bytes: int | None) -> Dataset:
     """Read the data; a table that has the column that the model was trained to tell has it as its target."""
     trained_on = network.metadata.get("target")
     if target is None and isinstance(trained_on, str) and is_table(data):
         with contextlib.suppress(InputError):  # no such column, or it holds no labels here
-            dataset = datasets.load(data, target=trained_on)
+            dataset = datasets.load(data, target=trained_on, max_bytes=max_bytes)
             if dataset.X.shape[1] == network.sizes[0]:
                 return dataset
-    return datasets.load(data, target=target)
+    return datasets.load(data, target=target, max_bytes=max_bytes)
 
 
 # -- Labels ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,8 @@ from gpunet.runs import Run
 
 def to_train(run: Run, data: Path, seed: int) -> TrainingData:
     """Return a table with a part to test on: the run's file `test`, or a share split off."""
-    table = datasets.read_table(data, target=run.target, as_text=run.categorical)  # "007" stays so
+    options: dict[str, Any] = {"target": run.target, "as_text": run.categorical, "max_bytes": run.max_bytes}
+    table = datasets.read_table(data, **options)  # "007" stays so
     target = _target(run, table)
     task, why = preprocessing.task_of(table, target, run.task)
     if table.n_rows < 2:
@@ -48,7 +50,7 @@ def to_train(run: Run, data: Path, seed: int) -> TrainingData:
     # The same objects say that there is no part of its own to test on.
     X_test, y_test = (X[tested], y[tested]) if len(kept) < len(X) else (X, y)
     if run.test is not None:
-        other = datasets.read_table(Path(run.test), target=run.target, as_text=run.categorical)
+        other = datasets.read_table(Path(run.test), **options)
         X_test, y_test = prepared.inputs(other, run.dtype), prepared.targets(other, run.dtype)
     return TrainingData(
         table.name,
@@ -114,6 +116,7 @@ def for_model(
     *,
     with_labels: bool,
     keep: Sequence[str] = (),
+    max_bytes: int | None = None,
 ) -> ForModel:
     """Return a table as a model that was trained on one takes it."""
     names = {column.name: column for column in prepared.columns}
@@ -122,7 +125,7 @@ def for_model(
     if isinstance(prepared.target, Classes) and not all(map(_is_whole, prepared.target.classes)):
         texts.append(prepared.target.name)
     known = None if prepared.has_header or prepared.target is None else prepared.target.name  # a column's number
-    table = datasets.read_table(data, target=known if target is None else target, as_text=texts)
+    table = datasets.read_table(data, target=known if target is None else target, as_text=texts, max_bytes=max_bytes)
     prepared = _renamed_target(prepared, table, target)
     X = prepared.inputs(table, network.dtype)
     _note_unused(table, prepared, keep, _dropped(network))

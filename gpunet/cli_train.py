@@ -16,7 +16,7 @@ from typing import Any
 
 from gpunet import checks, cli_data, logs, model_file, plots, reports, runs
 from gpunet.cli_examples import TrainingData, Validated, with_validation
-from gpunet.errors import DeviceError, DivergenceError, InputError
+from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
 from gpunet.network import Network
 from gpunet.runs import Run, UsageError
 from gpunet.training.options import Options
@@ -316,12 +316,28 @@ def _check_writable(path: Path | None, network: Network, dataset_files: list[Pat
             raise UsageError(f"--output {path}: {error.strerror}.") from error
         if _is_one_of(path, dataset_files):
             raise UsageError(f"--output {path} is the data; name another file.")
+        _check_is_model(path)
     trial = path.resolve().with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.trial")
     try:
         network.save(trial)
     except OSError as error:
         raise InputError(f"--output {path} can not be written: {error.strerror}. Nothing was trained.") from error
     trial.unlink()
+
+
+def _check_is_model(path: Path) -> None:
+    """Refuse to replace a file that is none of gpunet's."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    try:
+        model_file.read(path)
+    except GpunetError as error:
+        raise UsageError(
+            f"--output {path} exists and is no model of gpunet's, so it is not replaced; name another file, or "
+            "remove it."
+        ) from error
+    except OSError as error:
+        raise UsageError(f"--output {path}: {error.strerror}.") from error
 
 
 def _save_what_is_done(network: Network, path: Path | None) -> str | None:

@@ -30,7 +30,8 @@ class _LinesLog(ABC):
         check_replaceable(self.path)
         with self.path.open("ab"):
             pass  # that it can not be written is better known before the training
-        self._earlier = self._read() if append else []
+        earlier = self._read()  # also of what is to be replaced: only a log may be
+        self._earlier = earlier if append else []
         self._begun = False
 
     def __call__(self, epoch: Epoch) -> None:
@@ -53,7 +54,8 @@ class _LinesLog(ABC):
             return self._parse(whole.splitlines(keepends=True))
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError, csv.Error) as error:
             raise FileFormatError(
-                f"{self.path}: not a log that {type(self).__name__} wrote, so nothing is appended; name another file."
+                f"{self.path}: not a log that {type(self).__name__} wrote, so it is neither gone on with "
+                "nor replaced; name another file."
             ) from error
 
     @abstractmethod
@@ -75,7 +77,7 @@ class CSVLog(_LinesLog):
     Parameters
     ----------
     path : path
-        A file that is there is replaced when the first epoch is done.
+        A log that is there is replaced when the first epoch is done.
     append : bool, default False
         Go on with the file of a training that is resumed: its lines stay up to the first new epoch.
 
@@ -84,7 +86,7 @@ class CSVLog(_LinesLog):
     OSError
         If the file can not be written.
     FileFormatError
-        If the file to go on with is not such a log, or lacks a column.
+        If a file is there that is not such a log, or the one to go on with lacks a column.
 
     Examples
     --------
@@ -105,7 +107,7 @@ class CSVLog(_LinesLog):
 
     def _line(self, epoch: Epoch) -> str:
         row = epoch.row()
-        if self._names is None:
+        if self._names is None or not (self._begun or self._earlier):
             self._names = list(row)
         missing = [name for name in row if name not in self._names]
         if missing:
@@ -121,7 +123,7 @@ class JSONLinesLog(_LinesLog):
     Parameters
     ----------
     path : path
-        A file that is there is replaced when the first epoch is done.
+        A log that is there is replaced when the first epoch is done.
     append : bool, default False
         Go on with the file of a training that is resumed: its lines stay up to the first new epoch.
 
@@ -130,7 +132,7 @@ class JSONLinesLog(_LinesLog):
     OSError
         If the file can not be written.
     FileFormatError
-        If the file to go on with is not such a log.
+        If a file is there that is not such a log.
     """
 
     def _parse(self, lines: list[str]) -> list[tuple[int, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import tomllib
 import types
 import typing
@@ -19,7 +20,8 @@ from typing import Any
 
 from gpunet import checks, model_file
 from gpunet.datasets.columns import near
-from gpunet.errors import FileFormatError, InputError
+from gpunet.datasets.stream import open_regular
+from gpunet.errors import FileFormatError, InputError, one_line
 from gpunet.presets import PRESETS
 from gpunet.training import schedules
 from gpunet.training.sgd import MOST_THREADS
@@ -55,6 +57,14 @@ SCHEDULES: dict[str, Callable[[float, int], Any]] = {
 }
 
 
+#: Of whole numbers. Seeds may have 128 bits; Python does not spell numbers of any length.
+_LARGEST = 2**128
+#: Bytes of a configuration; its longest part is a list of columns.
+_MOST_TOML = 2**18
+# Python's tomllib takes time and memory that are the square of a key's dots; no option has one.
+_KEY = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_DOTTED = re.compile(rf"(?<![\w-]){_KEY}(?:[ \t]*+\.[ \t]*+{_KEY}){{32}}")
+
 #: After about so many steps the networks for tables have learned.
 _TABLE_STEPS = 6000
 
@@ -71,6 +81,9 @@ class Run:
     categorical: tuple[str, ...] = _option((), "Columns of a table that hold kinds, though as numbers: a,b,c.", _DATA)
     missing: str = _option("error", "error, or fill: missing values count as the mean, or as no category.", _DATA)
     test: str | None = _option(None, "Data to test on, if not part of DATA.", _DATA)
+    max_bytes: int | None = _option(
+        None, "Bytes that a compressed file may unpack to. Default: by the memory that takes, see load.", _DATA, min=1
+    )
     holdout: float = _option(
         0.2, "Share of DATA to test on if there is no test part; of each class its share.", _DATA, min=0.0, max=0.9
     )
@@ -158,10 +171,6 @@ def combined(
         _override(values, read_model(resumed))
     with usage():
         _override(values, _checked(given, None))
-        if values.get("layers") is not None and values.get("hidden") is not None:
-            raise InputError(
-                "--layers has all layer sizes and --hidden those of the hidden layers; give one of them."
-            )
     return Run(**values)
 
 
@@ -177,13 +186,23 @@ def read(path: Path) -> dict[str, Any]:
     """
     if path.suffix == ".safetensors":
         return read_model(path)
+    with open_regular(path) as file:
+        try:
+            content = file.read(_MOST_TOML + 1)
+        except OSError as error:
+            raise FileFormatError(f"{path}: can't be read ({error.strerror}).") from error
+    if len(content) > _MOST_TOML:
+        raise FileFormatError(f"{path}: more than {_MOST_TOML} bytes, which no configuration has; check the path.")
     try:
-        with path.open("rb") as file:
-            values = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise FileFormatError(f"{path}: not a TOML file: {error}.") from error
-    except OSError as error:
-        raise FileFormatError(f"{path}: can't be read ({error.strerror}).") from error
+        text = content.decode()
+        if dotted := _DOTTED.search(text):
+            raise FileFormatError(f"{path}: {one_line(dotted[0], 60)!r} is no option: options have no dots.")
+        values = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # ValueError: also whole numbers of too many digits
+        if isinstance(error, FileFormatError):
+            raise
+        reason = "too many brackets" if isinstance(error, RecursionError) else one_line(error)
+        raise FileFormatError(f"{path}: not a TOML file: {reason.rstrip('.')}.") from error
     return _checked(values, f"{path}: ")
 
 
@@ -264,7 +283,13 @@ def _checked(values: Mapping[str, Any], where: str | None) -> dict[str, Any]:
     for name in values:
         if name not in FIELDS:
             known = ", ".join(FIELDS)
-            raise InputError(f"{where or ''}unknown option {name!r}.{near(name, list(FIELDS))} Known: {known}.")
+            hint = near(name[:60], list(FIELDS))
+            raise InputError(f"{where or ''}unknown option {name[:60]!r}.{hint} Known: {known}.")
+    if values.get("layers") is not None and values.get("hidden") is not None:
+        raise InputError(
+            f"{where or '--'}layers has all layer sizes and {'--' if where is None else ''}hidden those of the "
+            "hidden layers; give one of them."
+        )
     return {name: _value(name, value, where) for name, value in values.items()}
 
 
@@ -275,7 +300,7 @@ def _value(name: str, value: Any, where: str | None) -> Any:
         return _several(value, what, typing.get_args(kind)[0], limits)
     if kind is str or kind is bool:
         if not isinstance(value, kind):
-            raise InputError(f"{what} must be {'text' if kind is str else 'true or false'}, got {value!r:.60}.")
+            raise InputError(f"{what} must be {'text' if kind is str else 'true or false'}, got {_shown(value)}.")
         return value
     return _number(value, what, kind, limits)
 
@@ -284,14 +309,14 @@ def _number(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> A
     whole = kind is int
     low, high, above = limits.get("min"), limits.get("max"), limits.get("above")
     good = isinstance(value, int | (int if whole else float)) and not isinstance(value, bool)
-    good = good and (whole or math.isfinite(value))
+    good = good and (abs(value) <= _LARGEST if whole else _is_finite(value))
     good = good and (low is None or value >= low) and (high is None or value <= high)
     if good and (above is None or value > above):
         return kind(value)
     words = (("of at least", low), ("above", above), ("at most", high))
     bounds = [f"{word} {bound:g}" for word, bound in words if bound is not None]
     noun = "a whole number" if whole else "a finite number"
-    raise InputError(f"{what} must be {' '.join([noun, ' and '.join(bounds)]).strip()}, got {value!r:.60}.")
+    raise InputError(f"{what} must be {' '.join([noun, ' and '.join(bounds)]).strip()}, got {_shown(value)}.")
 
 
 def _several(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> tuple[Any, ...]:
@@ -299,22 +324,39 @@ def _several(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> 
         cells = [cell.strip() for cell in value.strip().removeprefix("[").removesuffix("]").split(",")]
         parts: list[Any] = [] if cells == [""] else cells
         try:
+            if kind is not str and not (value.isascii() and "_" not in value):  # which int and float would take
+                raise ValueError
             parts = [kind(cell) for cell in parts]
         except ValueError:
             example = "sizes such as 784,30,10" if kind is int else "numbers such as 0.2,0.5"
-            raise InputError(f"{what} must be {example}, got {value!r:.60}.") from None
+            raise InputError(f"{what} must be {example}, got {_shown(value)}.") from None
     elif kind is float and isinstance(value, int | float):
         parts = [value]
     elif isinstance(value, list):
         parts = value
     else:
-        raise InputError(f"{what} must be a list, got {value!r:.60}.")
+        raise InputError(f"{what} must be a list, got {_shown(value)}.")
+    if kind is not str:
+        return tuple(_number(part, f"{what}: each number", kind, limits) for part in parts)
     for part in parts:
-        if kind is not str:
-            _number(part, f"{what}: each number", kind, limits)
-        elif not isinstance(part, str):
-            raise InputError(f"{what} must be a list of text, got {part!r:.60} in it.")
+        if not isinstance(part, str):
+            raise InputError(f"{what} must be a list of text, got {_shown(part)} in it.")
     return tuple(parts)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _shown(value: Any) -> str:
+    """Spell a value for a message; Python refuses to spell whole numbers of very many digits."""
+    try:
+        return f"{value!r:.60}"
+    except ValueError:
+        return "a number of very many digits"
 
 
 def _toml(value: Any) -> str:

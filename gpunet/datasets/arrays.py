@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from gpunet.errors import FileFormatError, InputError
 
+#: Values that are looked at together.
+_PIECE = 2**20
 _MAX_DIMS = 32  # what every NumPy can reshape to
 
 
@@ -53,6 +55,16 @@ def from_bytes(
     return flat.astype(dtype.newbyteorder("="), copy=not usable).reshape(tuple(shape), order=order)
 
 
+def memory_of(dtype: np.dtype[Any], *, labels: bool = False) -> int:
+    """Return how many bytes each value of a file takes at most until it is an input, or a label."""
+    own = 2 * dtype.itemsize  # as it lies in the file, and in another order
+    if labels:
+        return own + 8 + 4  # int64, and what is compared
+    if dtype.kind == "f":
+        return own + 4 + 1  # float32, and whether it is finite
+    return own if dtype == np.uint8 else own + (4 if dtype.itemsize <= 2 else 8)
+
+
 def as_inputs(values: NDArray[Any], what: str, *, keep_float64: bool = False) -> NDArray[Any]:
     """Return examples as rows in a dtype that a network takes.
 
@@ -85,20 +97,20 @@ def as_inputs(values: NDArray[Any], what: str, *, keep_float64: bool = False) ->
         )
     if values.size == 0:
         raise InputError(f"{what}: inputs have the shape {values.shape}, which is empty; expected data.")
-    rows = np.ascontiguousarray(values.reshape(len(values), -1))
+    rows = values.reshape(len(values), -1)
     if rows.dtype == np.uint8:
-        return rows
+        return np.ascontiguousarray(rows)
     if rows.dtype.kind in "biu":
-        narrow = rows.astype(np.float32)
+        narrow = rows.astype(np.float32, order="C")
         if rows.dtype.itemsize <= 2 or np.equal(narrow, rows).all():  # compared in float64, a piece at a time
             return narrow
         del narrow
-        return rows.astype(np.float64)
+        return rows.astype(np.float64, order="C")
     _require_finite(rows, what)
     dtype = np.float64 if keep_float64 and rows.dtype.itemsize >= 8 else np.float32
     with np.errstate(over="ignore"):  # looked for below, with a better message
-        cast = rows.astype(dtype, copy=False)
-    if not np.isfinite(cast).all():
+        cast = rows.astype(dtype, order="C", copy=False)
+    if cast is not rows and not np.isfinite(cast).all():
         raise InputError(
             f"{what}: the largest magnitude is {np.abs(rows).max():g}, beyond {np.dtype(dtype)}'s "
             f"{np.finfo(dtype).max:g}. Rescale the inputs"
@@ -156,13 +168,16 @@ def as_labels(values: NDArray[Any], n_rows: int, what: str) -> NDArray[np.int64]
 
 
 def _require_finite(rows: NDArray[Any], what: str) -> None:
-    finite = np.isfinite(rows)
-    if not finite.all():
-        row, column = np.unravel_index(int(finite.argmin()), finite.shape)
-        raise InputError(
-            f"{what}: row {row}, value {column} (both from 0) is {rows[row, column]}; inputs must be finite. "
-            "Drop or fill such rows first."
-        )
+    step = max(1, _PIECE // rows.shape[1])
+    for start in range(0, len(rows), step):
+        finite = np.isfinite(rows[start : start + step])
+        if not finite.all():
+            row, column = np.unravel_index(int(finite.argmin()), finite.shape)
+            row += start
+            raise InputError(
+                f"{what}: row {row}, value {column} (both from 0) is {rows[row, column]}; inputs must be finite. "
+                "Drop or fill such rows first."
+            )
 
 
 def _show(shape: Sequence[int]) -> str:

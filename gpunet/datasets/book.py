@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet.datasets.arrays import as_inputs, as_labels
+from gpunet.datasets.arrays import as_inputs, as_labels, memory_of
 from gpunet.datasets.bundled import mnist_part
 from gpunet.datasets.dataset import PIXEL_SCALE
-from gpunet.datasets.stream import read_file
+from gpunet.datasets.stream import Room, read_file
 from gpunet.errors import InputError
 
 Part = tuple[NDArray[Any], NDArray[np.int64]]
@@ -107,10 +107,15 @@ def read_book(path: Path, max_bytes: int | None = None) -> tuple[Part, Part, Par
     """
     from gpunet.datasets.book_pickle import read_parts  # pickletools is slow to import
 
-    parts = read_parts(read_file(path, max_bytes), str(path))
+    room = Room(max_bytes, path)
+    raw = read_file(path, room.unpacked())
+    room.take(len(raw), str(path))
+    parts = read_parts(raw, str(path), room)
+    del raw
     names = ("training", "validation", "test")
     training, validation, test = (
-        _checked(images, labels, f"{path}, {name} part") for name, (images, labels) in zip(names, parts, strict=True)
+        _checked(images, labels, f"{path}, {name} part", room)
+        for name, (images, labels) in zip(names, parts, strict=True)
     )
     return training, validation, test
 
@@ -123,7 +128,10 @@ def as_path(path: str | os.PathLike[str]) -> Path:
         raise InputError(f"path must be a str or a Path, got {type(path).__name__}.") from None
 
 
-def _checked(images: NDArray[Any], labels: NDArray[Any], what: str) -> Part:
+def _checked(images: NDArray[Any], labels: NDArray[Any], what: str, room: Room) -> Part:
+    if not (images.flags.c_contiguous and images.dtype in (np.uint8, np.float32)):
+        room.take(images.size * memory_of(images.dtype), what)
+    room.take(labels.size * memory_of(labels.dtype, labels=True), what)
     X = as_inputs(images, what)
     return X, as_labels(labels, len(X), what)
 

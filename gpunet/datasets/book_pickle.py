@@ -11,6 +11,7 @@ import io
 import pickle
 import pickletools
 import re
+import secrets
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.datasets.arrays import from_bytes
+from gpunet.datasets.stream import InPlace, Room
 from gpunet.errors import FileFormatError, one_line
 
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -34,20 +36,28 @@ _HARMLESS = frozenset({
     "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET", "MEMOIZE",
 })
 # fmt: on
+# Of their arguments' lengths; longer strings are not copied, as those of arrays are.
+_LENGTHS = {"BINSTRING": 4, "BINBYTES": 4, "BINBYTES8": 8, "BYTEARRAY8": 8}
+_LONG, _HEAD = 4096, 5
+#: Bytes of memory for each byte of what is left: as text, as bytes, and as an array.
+_HELD = 8
 _STORES = frozenset({"PUT", "BINPUT", "LONG_BINPUT"})
 _NUMERIC = re.compile(r"b1|[iu][1248]|f[248]")
 _STRING = re.compile(rb"""'(?:[^'\\]|\\(?:['\\nrt]|x[0-9a-f]{2}))*+'\n|"(?:[^"\\]|\\(?:[\\nrt]|x[0-9a-f]{2}))*+"\n""")
 
 
-def read_parts(data: bytes | bytearray, what: str) -> tuple[Pair, Pair, Pair]:
+def read_parts(data: bytes | bytearray, what: str, room: Room | None = None) -> tuple[Pair, Pair, Pair]:
     """Return the training, validation and test pair in a pickle of the book's form.
 
     Parameters
     ----------
     data : bytes
         The whole pickle, of protocol 0 to 5, as Python 2 or 3 wrote it.
+        The arrays stay in it, if it can be written to.
     what : str
         The file, for messages.
+    room : Room, optional
+        Takes what comes beside `data`.
 
     Returns
     -------
@@ -59,9 +69,11 @@ def read_parts(data: bytes | bytearray, what: str) -> tuple[Pair, Pair, Pair]:
     FileFormatError
         If it is damaged, asks for anything but numeric arrays, or has another form.
     """
-    _scan(data, what)
+    program, pieces = _scan(data, what)
+    if room is not None:
+        room.take(_HELD * len(program), what)
     try:
-        tree = _ArraysOnly(data, what).load()
+        tree = _ArraysOnly(program, pieces, what, room).load()
     except FileFormatError:
         raise
     except Exception as exc:  # a damaged pickle can raise anything; the documentation says so
@@ -72,9 +84,52 @@ def read_parts(data: bytes | bytearray, what: str) -> tuple[Pair, Pair, Pair]:
     return _book_form(tree, what)
 
 
-def _scan(data: bytes | bytearray, what: str) -> None:
-    """Refuse, before anything is executed, a pickle with an opcode or a name that is not harmless."""
-    stream = io.BytesIO(data)
+class _Pieces:
+    """The long strings of a pickle, which stay where they are: in the program a name stands for each."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._data = memoryview(data)
+        self._secret = secrets.token_bytes(16)  # which no pickle can name
+        self._found: list[tuple[int, int]] = []
+        self._used: set[int] = set()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(length for _, length in self._found)
+
+    def add(self, start: int, length: int) -> bytes:
+        """Return the step that puts the name of a string on the stack."""
+        self._found.append((start, length))
+        name = self._secret + (len(self._found) - 1).to_bytes(4, "little")
+        return b"C" + bytes([len(name)]) + name  # SHORT_BINBYTES
+
+    def resolve(self, raw: object, itemsize: int) -> object:
+        """Return the string that has this name, where an array can begin, or else what was given."""
+        if not isinstance(raw, bytes) or len(raw) != len(self._secret) + 4 or not raw.startswith(self._secret):
+            return raw
+        index = int.from_bytes(raw[-4:], "little")
+        start, length = self._found[index]
+        piece = self._data[start : start + length]
+        if index in self._used:
+            return bytes(piece)
+        self._used.add(index)
+        back = start % itemsize  # of the step's own code and length, which have been read
+        if self._data.readonly or not 0 < back <= _HEAD:
+            return piece
+        self._found[index] = start - back, length
+        moved = self._data[start - back : start - back + length]
+        moved[:] = piece
+        return moved
+
+
+def _scan(data: bytes | bytearray, what: str) -> tuple[bytes, _Pieces]:
+    """Refuse, before anything is executed, a pickle with an opcode or a name that is not harmless.
+
+    Return its steps but for the frames, which say how long they are, and the long strings, which the pieces have.
+    """
+    stream = InPlace(data)
+    program, pieces = bytearray(), _Pieces(data)
     frame_end = 0
     for count in range(_MAX_OPCODES):
         start, code = stream.tell(), stream.read(1)
@@ -100,6 +155,13 @@ def _scan(data: bytes | bytearray, what: str) -> None:
                 argument = stream.readline()
                 if not _STRING.fullmatch(argument):
                     raise ValueError("a string is not as Python 2 writes it")
+            elif opcode.name in _LENGTHS:
+                length = int.from_bytes(stream.read(_LENGTHS[opcode.name]), "little")
+                begin = stream.tell()
+                if length > len(data) - begin:
+                    raise ValueError(f"a string of {length} bytes where {len(data) - begin} are left")
+                stream.seek(begin + length)
+                argument = None
             else:
                 argument = None if opcode.arg is None else opcode.arg.reader(stream)
         except FileFormatError:
@@ -111,13 +173,19 @@ def _scan(data: bytes | bytearray, what: str) -> None:
             raise FileFormatError(f"{what}: a damaged pickle (a frame ends within a step); fetch the file again.")
         if opcode.name == "FRAME":
             frame_end = stream.tell() + cast(int, argument)
+            if frame_end > len(data):
+                raise FileFormatError(f"{what}: a damaged pickle (its end is missing); fetch the file again.")
         # Writers number what they remember from 0 or 1; a wild index would make the memo table huge.
+        if opcode.name in _LENGTHS and length >= _LONG:  # seldom within a frame
+            program += pieces.add(begin, length)
+        elif opcode.name != "FRAME":
+            program += memoryview(data)[start : stream.tell()]
         if opcode.name in _STORES and cast(int, argument) > count:
             raise FileFormatError(f"{what}: a damaged pickle (memo index {argument}); fetch the file again.")
         if opcode.name == "STOP":
             if rest := len(data) - stream.tell():
                 raise FileFormatError(f"{what}: {rest} bytes follow the end of the pickle; fetch it again.")
-            return
+            return bytes(program), pieces
     raise FileFormatError(
         f"{what}: a pickle of more than {_MAX_OPCODES} steps; the book's takes about 150. Expected three "
         "(images, labels) pairs of arrays; save other data with numpy.savez."
@@ -127,10 +195,10 @@ def _scan(data: bytes | bytearray, what: str) -> None:
 class _ArraysOnly(pickle.Unpickler):
     """Unpickles with stand-ins in place of every name."""
 
-    def __init__(self, data: bytes | bytearray, what: str) -> None:
+    def __init__(self, program: bytes, pieces: _Pieces, what: str, room: Room | None) -> None:
         # "bytes" leaves Python 2's strings as they are: latin-1 without the detour through text.
-        super().__init__(io.BytesIO(data), encoding="bytes")
-        self._stand_ins = _StandIns(len(data), what)
+        super().__init__(io.BytesIO(program), encoding="bytes")
+        self._stand_ins = _StandIns(len(program), pieces, what, room)
         self._what = what
 
     def find_class(self, module: str, name: str) -> object:
@@ -220,9 +288,11 @@ class _StandIns:
     bytes many times; `_room` sees to it that no more bytes come out than went in.
     """
 
-    def __init__(self, n_bytes: int, what: str) -> None:
-        self._room = {"text": n_bytes, "arrays": n_bytes}
+    def __init__(self, n_bytes: int, pieces: _Pieces, what: str, room: Room | None) -> None:
+        self._room = {"text": n_bytes, "arrays": n_bytes + pieces.size}
+        self._pieces = pieces
         self._what = what
+        self._memory = room
 
     def reconstruct(self, *args: object) -> _Array:
         usual = len(args) == 3 and _is_call_of(args[0], self.ndarray) and _whole_numbers(args[1]) == (0,)
@@ -257,11 +327,16 @@ class _StandIns:
         return text.encode("latin-1")
 
     def _build(self, raw: object, dtype: object, shape: object, order: object) -> NDArray[Any]:
-        if not isinstance(raw, bytes | bytearray) or not isinstance(dtype, _DType):
-            raise pickle.UnpicklingError("an array has no bytes or no dtype")
+        if not isinstance(dtype, _DType):
+            raise pickle.UnpicklingError("an array has no dtype")
+        raw = self._pieces.resolve(raw, dtype.dtype.itemsize)
+        if not isinstance(raw, bytes | bytearray | memoryview):
+            raise pickle.UnpicklingError("an array has no bytes")
         if order not in ("C", "F"):
             raise pickle.UnpicklingError("an array is neither in C nor in Fortran order")
         self._spend("arrays", len(raw))
+        if self._memory is not None and not (isinstance(raw, memoryview) and dtype.dtype.isnative):
+            self._memory.take(2 * len(raw), self._what)
         return from_bytes(raw, dtype.dtype, _whole_numbers(shape), self._what, order)
 
     def _spend(self, what: str, n_bytes: int) -> None:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from gpunet.checks import positive_int
 from gpunet.datasets import idx
-from gpunet.datasets.arrays import as_inputs, as_labels
+from gpunet.datasets.arrays import as_inputs, as_labels, memory_of
 from gpunet.datasets.book import as_path, read_book
 from gpunet.datasets.columns import Table
 from gpunet.datasets.dataset import Dataset, assemble
-from gpunet.datasets.stream import first_bytes
+from gpunet.datasets.stream import Room, first_bytes
 from gpunet.errors import FileFormatError, InputError
 
 _IDX_NAME = re.compile(r"(ubyte|idx\d*)$")
@@ -53,7 +53,8 @@ def load(path: str | os.PathLike[str], *, target: str | int | None = None, max_b
         The table's column of labels, by name or by number from 0 (negative: from the end). Without it a
         column called label, target, y or class is taken; if there is none, all columns are inputs.
     max_bytes : int, optional
-        How many bytes a compressed file may unpack to; 64 MiB + 15 times its size if not given.
+        How many bytes a compressed file may unpack to. Without it, reading takes at most 64 MiB and ten times the
+        size of the files, and what would take more is refused: a small file can unpack to any size.
 
     Returns
     -------
@@ -163,10 +164,11 @@ def _idx_folder(folder: Path, max_bytes: int | None) -> Dataset:
             "MNIST's file names, images and labels of each part."
         )
     paths = {key: folder / name for key, name in found.items() if name is not None}
-    X, y = _examples(paths["train", "images"], paths["train", "labels"], max_bytes)
+    room = Room(max_bytes, *paths.values())
+    X, y = _examples(paths["train", "images"], paths["train", "labels"], room)
     if not has_test:
         return assemble(folder.name, X, y)
-    test = _examples(paths["t10k", "images"], paths["t10k", "labels"], max_bytes)
+    test = _examples(paths["t10k", "images"], paths["t10k", "labels"], room)
     return assemble(folder.name, X, y, *test)
 
 
@@ -181,7 +183,9 @@ def _first(names: list[str], part: str, what: str) -> str | None:
 
 
 def _idx_file(path: Path, max_bytes: int | None) -> Dataset:
-    return assemble(path.name, *_examples(path, _labels_beside(path), max_bytes))
+    labels = _labels_beside(path)
+    room = Room(max_bytes, path) if labels is None else Room(max_bytes, path, labels)
+    return assemble(path.name, *_examples(path, labels, room))
 
 
 def _labels_beside(path: Path) -> Path | None:
@@ -192,12 +196,18 @@ def _labels_beside(path: Path) -> Path | None:
     return next((p for p in beside if os.path.isfile(p)), None) if "images" in path.name else None
 
 
-def _examples(images: Path, labels: Path | None, max_bytes: int | None) -> tuple[NDArray[Any], Any]:
-    values = idx.read(images, max_bytes)
+def _examples(images: Path, labels: Path | None, room: Room) -> tuple[NDArray[Any], Any]:
+    values = _read_idx(images, room)
     if values.ndim == 1:
         raise InputError(
             f"{images}: holds {len(values)} single values, as a labels file does; expected images, 2 axes or "
             "more. Give the images file, its labels are found beside it."
         )
     X = as_inputs(values, str(images))
-    return X, None if labels is None else as_labels(idx.read(labels, max_bytes), len(X), str(labels))
+    return X, None if labels is None else as_labels(_read_idx(labels, room, labels=True), len(X), str(labels))
+
+
+def _read_idx(path: Path, room: Room, *, labels: bool = False) -> NDArray[Any]:
+    values = idx.read(path, room.unpacked(2))  # idx puts wide values, which are the wrong way round, right
+    room.take(values.size * memory_of(values.dtype, labels=labels), str(path))
+    return values

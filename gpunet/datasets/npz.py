@@ -15,9 +15,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet.datasets.arrays import as_inputs, as_labels, check_claim, from_bytes
+from gpunet.datasets.arrays import as_inputs, as_labels, check_claim, from_bytes, memory_of
 from gpunet.datasets.dataset import Dataset, assemble
-from gpunet.datasets.stream import drain, open_regular, unpacked_limit
+from gpunet.datasets.stream import Room, drain, open_regular
 from gpunet.errors import FileFormatError, GpunetError, one_line
 
 # Keys (in lower case) that make a data set: X, y, X_test, y_test in this order, as many as there are.
@@ -60,8 +60,9 @@ def read(path: Path, max_bytes: int | None = None) -> Dataset:
                 f"{path}: found the keys {found}; expected X, y (and X_test, y_test), or x_train, y_train "
                 "(and x_test, y_test), or X alone. Save with numpy.savez(path, X=..., y=...)."
             )
-        check_sizes(archive, path, max_bytes)
-        X, y, X_test, y_test = ([_array(archive, members[key], path) for key in keys] + [None] * 3)[:4]
+        room = Room(max_bytes, path)
+        check_sizes(archive, path, room.unpacked())
+        X, y, X_test, y_test = ([_array(archive, members[key], path, room) for key in keys] + [None] * 3)[:4]
     assert X is not None
     inputs = as_inputs(X, f"{path}, array {keys[0]!r}", keep_float64=True)
     labels = None if y is None else as_labels(y, len(inputs), f"{path}, array {keys[1]!r}")
@@ -135,7 +136,7 @@ def _key(info: zipfile.ZipInfo) -> str:
     return info.filename.removesuffix(".npy")
 
 
-def check_sizes(archive: zipfile.ZipFile, path: Path, max_bytes: int | None) -> None:
+def check_sizes(archive: zipfile.ZipFile, path: Path, limit: int) -> None:
     """Compare the sizes in the zip's directory with the limit, before any member is unpacked."""
     for info in archive.infolist():
         if info.flag_bits & _ENCRYPTED:
@@ -145,21 +146,21 @@ def check_sizes(archive: zipfile.ZipFile, path: Path, max_bytes: int | None) -> 
                 f"{path}: {info.filename!r:.60} is compressed in a way that NumPy does not use (zip method "
                 f"{info.compress_type}); write it again with numpy.savez."
             )
-    limit = unpacked_limit(path.stat().st_size, max_bytes)
     total = sum(info.file_size for info in archive.infolist())
     if total > limit:
         raise FileFormatError(
             f"{path}: its arrays unpack to {total} bytes, more than the limit of {limit} bytes. If you "
-            "trust the file, save it with numpy.savez (uncompressed) or pass a larger max_bytes."
+            "trust the file, save it with numpy.savez (uncompressed) or pass a larger max_bytes (--max-bytes)."
         )
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> NDArray[Any]:
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path, room: Room) -> NDArray[Any]:
     what = f"{path}, array {_key(info)!r}"
     with archive.open(info) as stream:
         shape, fortran, dtype = read_header(stream, what)
         n_bytes = info.file_size - stream.tell()
         check_claim(shape, dtype.itemsize, n_bytes, what)
+        room.take(n_bytes // dtype.itemsize * memory_of(dtype, labels=_key(info).lower().startswith("y")), what)
         return from_bytes(drain(stream, n_bytes), dtype, shape, what, "F" if fortran else "C")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpunet import optional
-from gpunet.errors import FileFormatError, GpunetError
+from gpunet.errors import FileFormatError, GpunetError, one_line
 
 #: How pandas names the index of its rows.
 _INDEX = re.compile(r"__index_level_\d+__")
@@ -35,11 +35,16 @@ def opened(path: Path, file: BinaryIO, metadata: Any = None) -> Iterator[Any]:
         optional.library(m, f"reading {path}", "gpunet[parquet]") for m in ("pyarrow", "pyarrow.parquet")
     )
     try:
-        yield parquet.ParquetFile(file, metadata=metadata)
+        yield parquet.ParquetFile(file, metadata=metadata, page_checksum_verification=True)
     except GpunetError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise FileFormatError(
-            f"{path}: not a whole Parquet file ({str(error).strip().rstrip('.')[:200]}). It is damaged or something "
-            "else; write it again."
-        ) from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> FileFormatError:
+    """Return what is to be raised where pyarrow can not read a file."""
+    reason = one_line(re.sub(r"\b\w+Exception: ", "", str(error))).rstrip(".")
+    return FileFormatError(
+        f"{path}: not a whole Parquet file ({reason}). It is damaged or something else; write it again."
+    )

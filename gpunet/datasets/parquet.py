@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from gpunet.datasets.columns import Table
 from gpunet.datasets.dataset import Dataset
 from gpunet.datasets.open_parquet import is_index, opened
-from gpunet.datasets.stream import open_regular
+from gpunet.datasets.stream import Room, open_regular
 from gpunet.datasets.table import dataset_of
 from gpunet.errors import FileFormatError, InputError
 
-# A file may say "a million times the same" in a few bytes. These values come in before a ratio counts.
-_FREE_BYTES = 1 << 30
-_USUAL_RATIO = 100
+#: Bytes of memory for each value: of pyarrow, as a column, among all columns, and as a network takes it.
+_HELD = 8 + 8 + 8 + 4
 
 
 def read(path: Path, target: str | int | None = None, max_bytes: int | None = None) -> Dataset:
@@ -46,8 +45,14 @@ def read_columns(path: Path, as_text: Collection[str] = (), max_bytes: int | Non
         texts = [name for name in readable if pyarrow.types.is_string(kinds[name])]
         texts += [name for name in readable if pyarrow.types.is_large_string(kinds[name])]
         # A text that is there many times is a few bytes in the file, and so stays one text here.
-        reader = pyarrow.parquet.ParquetFile(file, metadata=metadata, read_dictionary=texts)
+        reader = pyarrow.parquet.ParquetFile(
+            file, metadata=metadata, read_dictionary=texts, page_checksum_verification=True
+        )
         table = reader.read(columns=readable)
+        if readable and table.num_rows != metadata.num_rows:
+            raise FileFormatError(
+                f"{path}: has {table.num_rows} rows where it says {metadata.num_rows}. It is damaged; write it again."
+            )
         for name, kind in kinds.items():
             reason = ""
             if name in readable:
@@ -63,14 +68,15 @@ def read_columns(path: Path, as_text: Collection[str] = (), max_bytes: int | Non
 
 
 def _check_size(path: Path, metadata: Any, max_bytes: int | None) -> None:
-    limit = _FREE_BYTES + _USUAL_RATIO * path.stat().st_size if max_bytes is None else max_bytes
+    room = Room(max_bytes, path)
     rows, columns = metadata.num_rows, metadata.num_columns
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    unpacked = sum(group.column(i).total_uncompressed_size for group in groups for i in range(columns))
-    if max(rows * columns * 8, unpacked) > limit:
+    # Not column by column: pyarrow ends the process where one of them contradicts itself.
+    unpacked = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    limit = room.unpacked(2)
+    if unpacked > limit or rows * columns * 8 > room.unpacked(_HELD / 8):
         raise FileFormatError(
             f"{path}: its {rows} rows of {columns} columns unpack to more than the limit of {limit} bytes. If you "
-            "trust the file, pass a larger max_bytes or save it uncompressed."
+            "trust the file, pass a larger max_bytes (--max-bytes) or save it uncompressed."
         )
 
 
@@ -85,22 +91,35 @@ def _is_no_column(pyarrow: Any, kind: Any) -> bool:
 def _column(pyarrow: Any, column: Any, as_text: bool) -> NDArray[Any]:
     """Return float64 with NaN, or str with None, for what is missing."""
     types, kind = pyarrow.types, column.type
-    if types.is_dictionary(kind):
-        return np.concatenate([_from_dictionary(pyarrow, chunk, as_text) for chunk in column.chunks])
-    is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-    if is_number and not as_text:
-        # Whole numbers beyond 2**53 are rounded, as in CSV; labels are checked for it.
-        numbers = column.cast(pyarrow.float64(), safe=False).to_numpy()
-        return np.array(numbers, dtype=np.float64)
+    if not types.is_dictionary(kind):
+        if _is_number(types, kind) and not as_text:
+            return _numbers(pyarrow, column)
+        if types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind):
+            return _words(pyarrow, column)
+        column = column.dictionary_encode()  # such as True and dates: each text once in memory
+    return np.concatenate([_from_dictionary(pyarrow, chunk, as_text) for chunk in column.chunks])
+
+
+def _is_number(types: Any, kind: Any) -> bool:
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def _numbers(pyarrow: Any, column: Any) -> NDArray[np.float64]:
+    # Whole numbers beyond 2**53 are rounded, as in CSV; labels are checked for it.
+    return np.array(column.cast(pyarrow.float64(), safe=False).to_numpy(), dtype=np.float64)
+
+
+def _words(pyarrow: Any, column: Any) -> NDArray[Any]:
     # True and False become "true" and "false", as CSV writes them; dates become text; a null column has None alone.
-    words = column.cast(pyarrow.large_string())
-    return np.array(words.to_numpy(), dtype=object)
+    return np.array(column.cast(pyarrow.large_string()).to_numpy(), dtype=object)
 
 
 def _from_dictionary(pyarrow: Any, chunk: Any, as_text: bool) -> NDArray[Any]:
     """Return the values that the indices of a chunk stand for, each text once in memory."""
-    values = _column(pyarrow, pyarrow.chunked_array([chunk.dictionary]), as_text)
-    missing = np.array([None if values.dtype == object else np.nan], dtype=values.dtype)
+    known = pyarrow.chunked_array([chunk.dictionary])
+    is_number = _is_number(pyarrow.types, known.type) and not as_text
+    values = _numbers(pyarrow, known) if is_number else _words(pyarrow, known)
+    missing = np.array([np.nan if is_number else None], dtype=values.dtype)
     index = chunk.indices.cast(pyarrow.int64()).fill_null(-1).to_numpy()
     taken: NDArray[Any] = np.concatenate([values, missing])[index]
     return taken

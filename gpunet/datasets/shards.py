@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from gpunet.datasets import npz
 from gpunet.datasets.arrays import check_claim
-from gpunet.datasets.stream import open_regular
+from gpunet.datasets.stream import Room, open_regular
 from gpunet.errors import FileFormatError, InputError, one_line
 
 #: Values of another dtype than the network's are converted so many bytes at a time.
@@ -37,12 +37,15 @@ class Rows:
     count : int
     row_shape : tuple of int
     dtype : numpy.dtype
+    is_truth : bool
+        Whether the file says that they are true or false, which are 1 and 0.
     """
 
     where: str
     count: int
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    is_truth: bool = False
 
     @property
     def width(self) -> int:
@@ -173,10 +176,15 @@ class NpzShard:
                     f"{path}: found the keys {found}; expected X and y, or X alone, in each file. Save with "
                     "numpy.savez(path, X=..., y=...)."
                 )
-            npz.check_sizes(archive, path, max_bytes)
+            room = Room(max_bytes, path)
+            npz.check_sizes(archive, path, room.unpacked())
             self._members = members
             self.inputs = self._rows("x", archive)
             self.targets = self._rows("y", archive) if "y" in members else None
+            for rows in (self.inputs, self.targets):
+                if rows is not None:  # all at once, as bytes, or as the network's floats or the targets' own numbers
+                    itemsize = 1 if rows.dtype == np.uint8 else max(4, rows.dtype.itemsize)
+                    room.take(rows.count * rows.width * itemsize, rows.where)
 
     def chunks(self, rows: int) -> list[tuple[int, int]]:
         return [(0, self.inputs.count)]
@@ -217,7 +225,8 @@ def _rows(stream: IO[bytes], where: str, size: int) -> Rows:
             f"{where}: is saved column by column (Fortran order), so that its rows can't be read one after another; "
             "save numpy.ascontiguousarray(...) of it."
         )
-    return Rows(where, shape[0], tuple(shape[1:]), np.dtype(np.uint8) if dtype.kind == "b" else dtype)
+    is_truth = dtype.kind == "b"
+    return Rows(where, shape[0], tuple(shape[1:]), np.dtype(np.uint8) if is_truth else dtype, is_truth)
 
 
 def _fill(stream: IO[bytes], rows: Rows, out: NDArray[Any]) -> None:
@@ -229,6 +238,10 @@ def _fill(stream: IO[bytes], rows: Rows, out: NDArray[Any]) -> None:
         piece = out[start : start + step]
         raw = piece if scratch is None else scratch[: len(piece)]
         _read_exactly(stream, raw.reshape(-1).view(np.uint8).data, rows.where)
+        if rows.is_truth and raw.max() > 1:
+            raise FileFormatError(
+                f"{rows.where}: holds {raw.max()} where true is 1 and false 0. It is damaged; write it again."
+            )
         if scratch is not None:
             piece[...] = raw
 

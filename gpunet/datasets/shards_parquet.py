@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gpunet.datasets.columns import near, some
 from gpunet.datasets.open_parquet import is_index, opened
 from gpunet.datasets.shards import Rows, Watched
+from gpunet.datasets.stream import Room
 from gpunet.errors import FileFormatError, InputError
 
 #: So many bytes of a row group are decoded at a time.
@@ -26,13 +27,22 @@ class ParquetShard:
     A column of lists of one fixed length counts as so many inputs.
     """
 
-    def __init__(self, path: Path, target: Sequence[str] | None, features: Sequence[str] | None) -> None:
+    def __init__(
+        self, path: Path, target: Sequence[str] | None, features: Sequence[str] | None, max_bytes: int | None = None
+    ) -> None:
         self._file = Watched(path)
         self._metadata = None
         with self._open() as file:
             self._metadata = file.metadata
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+            sizes = [group.num_rows for group in groups]
+            unpacked = max((group.total_byte_size for group in groups), default=0)
             schema = file.schema_arrow
+            if min(sizes, default=0) < 0 or sum(sizes) != file.metadata.num_rows:
+                raise FileFormatError(
+                    f"{path}: says that it has {file.metadata.num_rows} rows, but its row groups {sum(sizes)}. It "
+                    "is damaged; write it again."
+                )
         self._starts = list(accumulate(sizes, initial=0))
         if not self._starts[-1]:
             raise FileFormatError(f"{path}: has no rows; leave empty files out.")
@@ -47,6 +57,9 @@ class ParquetShard:
             self._target, rows = self._columns(schema, targets, "targets")
             shape = () if len(targets) == 1 and rows.width == 1 else rows.row_shape
             self.targets = Rows(rows.where, rows.count, shape, rows.dtype)
+        read = [rows for rows in (self.inputs, self.targets) if rows is not None]
+        row_bytes = sum(rows.width * max(4, rows.dtype.itemsize) for rows in read)
+        Room(max_bytes, path).take(max(sizes) * row_bytes + unpacked, f"{path}: a row group")
 
     def chunks(self, rows: int) -> list[tuple[int, int]]:
         return [(start, stop) for start, stop in pairwise(self._starts) if stop > start]
@@ -95,6 +108,11 @@ class ParquetShard:
                     out[rows, left : left + width] = self._values(batch.column(name), name, start + done, width)
                     left += width
                 done = rows.stop
+        if done != len(out):  # what is missing would be whatever was in memory
+            raise FileFormatError(
+                f"{self._file.path}: row group {group} (from 0) has {done} rows where it says {len(out)}. It is "
+                "damaged; write it again."
+            )
 
     def _values(self, column: Any, name: str, first: int, width: int) -> NDArray[Any]:
         import pyarrow

@@ -138,7 +138,8 @@ def open_data(
         Rows that are mixed with each other. Memory holds two such buffers. By default as many as take 128 MB in
         float32 (or in uint8, if the inputs are), and at least the largest chunk.
     max_bytes : int, optional
-        How many bytes an `.npz` file may unpack to; by default 64 MiB + 15 times its size.
+        How many bytes an `.npz` file may unpack to; any number lifts the limit on a row group of Parquet. By default,
+        what is read at once takes at most 64 MiB and ten times the file's size.
 
     Returns
     -------
@@ -168,7 +169,7 @@ def open_data(
         ("target", target, is_parquet),
         ("features", features, is_parquet),
         ("chunk_rows", chunk_rows, is_npy),
-        ("max_bytes", max_bytes, is_npz),
+        ("max_bytes", max_bytes, is_npz or is_parquet),
     ):
         if given is not None and not fits:
             raise InputError(f"{name} is not for {files[0].suffix} files; leave it out.")
@@ -186,7 +187,7 @@ def open_data(
         from gpunet.datasets.shards_parquet import ParquetShard
 
         names = _names(target, "target"), _names(features, "features")
-        shards = [ParquetShard(file, *names) for file in files]
+        shards = [ParquetShard(file, *names, max_bytes) for file in files]
     return ChunkedDataset(shards, chunk_rows, buffer_rows)
 
 
@@ -223,15 +224,19 @@ def _beside(files: Sequence[Path]) -> list[tuple[Path, Path | None]]:
                 f"{file}: its name begins with neither X nor y, so it is not known what it holds. A folder has "
                 "X*.npy and y*.npy; other names are given as lists: open_data([...], [...])."
             )
-        by_letter[letter][file.name[1:]] = file
+        first = by_letter[letter].setdefault(file.name[1:], file)
+        if first is not file:
+            raise InputError(
+                f"{file}: differs from {first.name} in its first letter's case alone; rename one of them."
+            )
     inputs, targets = by_letter["x"], by_letter["y"]
     if not targets:
         return [(file, None) for file in inputs.values()]
     lone = sorted(inputs.keys() ^ targets.keys())
     if lone:
-        has, lacks = ("X", "y") if lone[0] in inputs else ("y", "X")
+        has, lacks = (inputs, "y") if lone[0] in inputs else (targets, "X")
         raise InputError(
-            f"{files[0].parent}: there is {has}{lone[0]}, but no {lacks}{lone[0]}; each needs the other."
+            f"{files[0].parent}: there is {has[lone[0]].name}, but no {lacks}{lone[0]}; each needs the other."
         )
     return [(file, targets[rest]) for rest, file in inputs.items()]
 

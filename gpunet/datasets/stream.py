@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol
+from typing import IO, Any, BinaryIO, Protocol
 
 from gpunet.errors import FileFormatError, one_line
 
@@ -15,9 +16,9 @@ _CHUNK = 1 << 20
 _PACKED_CHUNK = 1 << 16  # what is left of one is copied for each member that ends in it
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP = 16 + zlib.MAX_WBITS  # zlib's code for the format
-# The book's mnist.pkl.gz unpacks to 13.6 times its size, random data to less; a bomb to about 1000 times.
-_FREE_BYTES = 64 << 20
-_USUAL_RATIO = 15
+# Reading a file takes at most ten times its size and 64 MiB, of which these are for pieces, records and libraries.
+_FREE_BYTES = (64 - 4) << 20
+_RATIO = 10
 
 
 class Readable(Protocol):
@@ -28,9 +29,72 @@ class Readable(Protocol):
         ...
 
 
-def unpacked_limit(compressed: int, max_bytes: int | None) -> int:
-    """Return how many bytes something `compressed` bytes long may unpack to."""
-    return _FREE_BYTES + _USUAL_RATIO * compressed if max_bytes is None else max_bytes
+class _Bytes(io.RawIOBase):
+    def __init__(self, data: bytes | bytearray) -> None:
+        self._data, self._at = memoryview(data), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: len(self._data)}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        piece = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+class InPlace(io.BufferedReader):
+    """A stream of bytes where they are; `io.BytesIO` would have its own copy of a bytearray."""
+
+    def __init__(self, data: bytes | bytearray) -> None:
+        super().__init__(_Bytes(data), 2**16)
+        self._length = len(data)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        # A reader takes memory for as much as it is asked for, and a damaged length asks for any number.
+        return super().read(size if size is None or size < 0 else min(size, max(0, self._length - self.tell())))
+
+
+class Room:
+    """Memory that reading some files may take: by their size, or as `max_bytes`, the most to unpack, has it.
+
+    A few bytes can unpack to a thousand times as many, and these can become wider numbers. So readers ask how much
+    they may unpack, and say before they make something of it how much it will take.
+    """
+
+    def __init__(self, max_bytes: int | None, *paths: Path) -> None:
+        self._max_bytes = max_bytes
+        self._size = sum(os.path.getsize(path) for path in paths if path.is_file())
+        self._limit = self._left = _FREE_BYTES + _RATIO * self._size
+
+    def unpacked(self, held: float = 1) -> int:
+        """Return how many bytes may be unpacked where each of them takes `held` bytes of memory in the end."""
+        return int(max(self._left, 0) / held) if self._max_bytes is None else self._max_bytes
+
+    def take(self, n_bytes: float, what: str) -> None:
+        """Note that something takes so much memory.
+
+        Raises
+        ------
+        FileFormatError
+            If it is more than there is.
+        """
+        if self._max_bytes is not None:
+            return
+        self._left -= int(n_bytes)
+        if self._left < 0:
+            raise FileFormatError(
+                f"{what}: would take {self._limit - self._left} bytes of memory, more than the limit of "
+                f"{self._limit} bytes for {self._size} bytes of data. If you trust the file, unpack it or say "
+                "with max_bytes (--max-bytes) how many bytes it may unpack to."
+            )
 
 
 def drain(stream: Readable, limit: int) -> bytearray:
@@ -72,7 +136,7 @@ def gunzip(packed: IO[bytes], size: int, what: str, max_bytes: int | None = None
     FileFormatError
         If it is damaged, cut short, or unpacks to more than the limit.
     """
-    limit = unpacked_limit(size, max_bytes)
+    limit = _FREE_BYTES + _RATIO * size if max_bytes is None else max_bytes
     data = bytearray()
     try:
         for piece in _pieces(packed):
@@ -86,7 +150,7 @@ def gunzip(packed: IO[bytes], size: int, what: str, max_bytes: int | None = None
     if len(data) > limit:
         raise FileFormatError(
             f"{what}: {size} bytes of gzip unpack to more than the limit of {limit} bytes. If you trust "
-            "the file, gunzip it first or pass a larger max_bytes."
+            "the file, gunzip it first or pass a larger max_bytes (--max-bytes)."
         )
     return data
 

@@ -23,13 +23,18 @@ from numpy.typing import NDArray
 from gpunet.datasets.arrays import as_inputs
 from gpunet.datasets.columns import Table, column_number, find_target, is_missing, some
 from gpunet.datasets.dataset import Dataset, assemble
-from gpunet.datasets.stream import read_file
+from gpunet.datasets.stream import InPlace, Room, read_file
 from gpunet.errors import FileFormatError, InputError
 
 _EXACT_WHOLE = 2**53  # beyond this float64 can't tell neighbouring whole numbers apart
 #: Among numbers these say that one is missing, as spreadsheets and other programs write it.
 _MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "?"}
-_CHUNK_ROWS = 4096
+#: Cells that are text at a time, and different texts that are each in memory once.
+_CHUNK_CELLS, _MOST_SHARED = 2**17, 2**18
+#: Labels within so many numbers are counted, others sorted.
+_CLOSE = 2**20
+#: Bytes of memory for each byte of a table, of one-digit numbers at worst; and for a class that has a name.
+_HELD, _HELD_BY_CLASS = 10, 300
 
 
 @dataclass(frozen=True)
@@ -68,13 +73,14 @@ class _Csv:
 
 def read(path: Path, target: str | int | None = None, max_bytes: int | None = None) -> Dataset:
     """Return the data set in the CSV file `path`; see `gpunet.datasets.load`."""
-    raw = read_file(path, max_bytes)
+    room = Room(max_bytes, path)
+    raw = _raw(path, room)
     with _readable(path, raw):
         table = _open(path, raw, target)
         column = find_target(str(path), table.header, table.width, target)
         if column is not None and table.width == 1:
             raise InputError(f"{path}: its one column is the target; expected feature columns beside it.")
-        features, labels = _split(table, column)
+        features, labels = _split(table, column, room)
         X = as_inputs(features, str(path))
         header = table.header
         names = None if header is None else tuple(n for i, n in enumerate(header) if i != column)
@@ -124,7 +130,7 @@ def read_columns(
     path: Path, target: str | int | None = None, as_text: Collection[str] = (), max_bytes: int | None = None
 ) -> Table:
     """Return all columns of the CSV file `path`; see `gpunet.datasets.read_table`."""
-    raw = read_file(path, max_bytes)
+    raw = _raw(path, Room(max_bytes, path))
     with _readable(path, raw):
         table = _open(path, raw, target)
         if table.width == 1 and any(c in "".join(table.header or ()) for c in ";\t"):
@@ -147,6 +153,12 @@ def read_columns(
         return Table(path.name, columns, has_header=header is not None, where=table.where)
 
 
+def _raw(path: Path, room: Room) -> bytearray:
+    raw = read_file(path, room.unpacked(_HELD))
+    room.take(_HELD * len(raw), str(path))
+    return raw
+
+
 @contextmanager
 def _readable(path: Path, raw: bytes | bytearray) -> Iterator[None]:
     try:
@@ -165,7 +177,7 @@ def _first_bad_line(raw: bytes | bytearray) -> int:
 
 
 def _decoded(raw: bytes | bytearray) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8-sig", newline=None)
+    return io.TextIOWrapper(InPlace(raw), encoding="utf-8-sig", newline=None)
 
 
 def _open(path: Path, raw: bytes | bytearray, target: str | int | None) -> _Csv:
@@ -221,7 +233,7 @@ def _is_number(cell: str) -> bool:
 Labels = tuple[NDArray[np.int64], "tuple[str, ...] | None"]
 
 
-def _split(table: _Csv, column: int | None) -> tuple[NDArray[np.float64], Labels | None]:
+def _split(table: _Csv, column: int | None, room: Room) -> tuple[NDArray[np.float64], Labels | None]:
     """Return the features (N, n_in) float64 and the labels."""
     features = [i for i in range(table.width) if i != column]
     try:
@@ -235,13 +247,25 @@ def _split(table: _Csv, column: int | None) -> tuple[NDArray[np.float64], Labels
         def where(row: int) -> str:
             return f"{table.path}, {table.where(row)}, {table.column_name(column)}"
 
-        return numbers[:, features], _whole_labels(numbers[:, column], where)
-    cells = _scan(table, features, column)
+        labels = _whole_labels(numbers[:, column], where)
+        return _without(numbers, column), labels
+    cells = _scan(table, features, column, room)
     try:
         values = _numbers(table, features)
     except ValueError as exc:
         raise FileFormatError(f"{table.path}: {exc} Expected comma-separated numbers.") from exc
     return values, None if column is None else _text_labels(cells)
+
+
+def _without(numbers: NDArray[np.float64], column: int) -> NDArray[np.float64]:
+    """Return the other columns, in the same memory."""
+    if column == 0:
+        return numbers[:, 1:]
+    step = max(1, _CHUNK_CELLS // numbers.shape[1])
+    for start in range(0, len(numbers), step):  # a piece at a time: what overlaps is copied first
+        rows = numbers[start : start + step]
+        rows[:, column:-1] = rows[:, column + 1 :]
+    return numbers[:, :-1]
 
 
 def _numbers(table: _Csv, columns: list[int] | None = None) -> NDArray[np.float64]:
@@ -250,9 +274,10 @@ def _numbers(table: _Csv, columns: list[int] | None = None) -> NDArray[np.float6
     )
 
 
-def _scan(table: _Csv, features: list[int], column: int | None) -> list[str]:
+def _scan(table: _Csv, features: list[int], column: int | None, room: Room) -> list[str]:
     """Raise for the first row that is no row of finite numbers; return the target's cells."""
     labels = []
+    shared: dict[str, str] = {}
     for line, cells in table.rows():
         _check_width(table, line, cells)
         if column is not None:
@@ -262,7 +287,9 @@ def _scan(table: _Csv, features: list[int], column: int | None) -> list[str]:
                     f"{table.path}, line {line}, {table.column_name(column)}: the label is "
                     f"{label[:40] or 'missing'}; drop the row or fill it in."
                 )
-            labels.append(label)
+            if label not in shared:
+                room.take(_HELD_BY_CLASS, f"{table.path}, line {line}: the class {label[:40]!r}")
+            labels.append(shared.setdefault(label, label))
         if not _all_finite(cells):
             _raise_for_cell(table, line, features, cells)
     return labels
@@ -301,15 +328,27 @@ def _whole_labels(values: NDArray[np.float64], where: Callable[[int], str]) -> L
             f"{where(row)}: the label is {values[row]:.12g}; labels must be whole numbers within 2**53, or text. To "
             "learn numbers (regression), take gpunet.preprocessing, or pass the columns to Network.fit yourself."
         )
-    known, y = np.unique(values, return_inverse=True)
+    known, y = _numbered(values)
     is_index = np.array_equal(known, np.arange(len(known)))
-    return y.astype(np.int64), None if is_index else tuple(str(int(value)) for value in known)
+    return y, None if is_index else tuple(str(int(value)) for value in known)
+
+
+def _numbered(values: NDArray[np.float64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the different whole numbers, ascending, and of each value its place among them."""
+    low = int(values.min())
+    if values.max() - low >= _CLOSE:
+        known, places = np.unique(values, return_inverse=True)
+        return known, places.astype(np.int64)
+    y = values.astype(np.int64)  # in a third of the memory, and faster
+    y -= low
+    there = np.bincount(y) > 0
+    return np.flatnonzero(there) + low, y if there.all() else (np.cumsum(there) - 1)[y]
 
 
 def _text_labels(cells: list[str]) -> Labels:
     classes = tuple(sorted(set(cells)))
     index = {name: i for i, name in enumerate(classes)}
-    return np.array([index[cell] for cell in cells], dtype=np.int64), classes
+    return np.fromiter(map(index.__getitem__, cells), np.int64, len(cells)), classes
 
 
 # -- Columns of any kind ----------------------------------------------------------------------------------------
@@ -339,18 +378,23 @@ def _columns(table: _Csv, as_text: set[int]) -> list[NDArray[Any]]:
         has_text, has_number = _kinds(table, _chunks(table))
         text = as_text | has_text | (set(range(table.width)) - has_number)
     left = [i for i in range(table.width) if numbers is None or i in text]
-    spelled: dict[str, str] = {}  # each text once in memory
+    spelled: dict[str, str] = {}
     parts: dict[int, list[NDArray[Any]]] = {i: [] for i in left}
     for rows in _chunks(table):
         for i in left:
             cells = [row[i] for row in rows]
             if i in text:
-                words = [spelled.setdefault(word, word) if (word := cell.strip()) else None for cell in cells]
+                words = [_shared(spelled, cell.strip()) for cell in cells]
                 parts[i].append(np.array(words, dtype=object))
             else:
                 parts[i].append(np.array([_number(cell) for cell in cells]))
     columns = {i: np.concatenate(chunks) for i, chunks in parts.items()} | (numbers or {})
     return [columns[i] for i in range(table.width)]
+
+
+def _shared(texts: dict[str, str], text: str) -> str | None:
+    """Return a text as it is in memory already, unless there are so many that it would not pay."""
+    return (texts.get(text, text) if len(texts) >= _MOST_SHARED else texts.setdefault(text, text)) or None
 
 
 def _fast_numbers(table: _Csv, text: set[int]) -> dict[int, NDArray[Any]] | None:
@@ -395,7 +439,7 @@ def _chunks(table: _Csv) -> Iterator[list[list[str]]]:
     for line, cells in table.rows():
         _check_width(table, line, cells)
         chunk.append(cells)
-        if len(chunk) == _CHUNK_ROWS:
+        if len(chunk) * table.width >= _CHUNK_CELLS:
             yield chunk
             chunk = []
     if chunk:

@@ -127,6 +127,18 @@ def test_text_of_every_kind_is_written_as_toml():
         ("hidden = [0]", "c.toml: hidden: each number must be a whole number of at least 1, got 0"),
         ("drop = [3]", "c.toml: drop must be a list of text, got 3"),
         ("data = 2020-01-01", "c.toml: data must be text"),
+        # Found by the fuzzer.
+        ("eta = 1" + "0" * 400, "c.toml: eta must be a finite number above 0, got 10000"),
+        ("seed = 1" + "0" * 5000, "c.toml: not a TOML file: Exceeds the limit"),
+        ("seed = 0x" + "f" * 5000, "c.toml: seed must be a whole number of at least 0, got a number of very many"),
+        ("hidden = " + "[" * 5000, "c.toml: not a TOML file: too many brackets"),
+        ("x" * 5000 + " = 1", "c.toml: unknown option 'xxxxx"),
+        ("a" + ".a" * 20_000 + " = 1", "is no option: options have no dots"),
+        ('"\\"". \'b\' .' * 20_000 + "a = 1", "is no option: options have no dots"),
+        ("#" * 300_000, "c.toml: more than 262144 bytes"),
+        ('hidden = "6_4"', "c.toml: hidden must be sizes such as 784,30,10, got '6_4'"),
+        ('hidden = "٣"', "c.toml: hidden must be sizes"),
+        ("hidden = [3]\nlayers = [3, 2]", "c.toml: layers has all layer sizes and hidden those"),
     ],
 )
 def test_files_that_are_refused(gpunet, folder, tmp_path, text, fragment):
@@ -141,8 +153,8 @@ def test_values_that_only_the_network_refuses(gpunet, folder, tmp_path):
 
 
 def test_files_that_are_not_there(gpunet, folder, tmp_path):
-    gpunet("train", "--config", "none.toml").one_error("none.toml: can't be read")
-    gpunet("train", "--config", tmp_path).one_error("can't be read")
+    gpunet("train", "--config", "none.toml").one_error("none.toml: no such file")
+    gpunet("train", "--config", tmp_path).one_error("not a regular file")
     gpunet("train", "--config", folder / "train.csv").one_error("not a TOML file")
     gpunet("show-config", "none.safetensors").one_error("there is no such file")
     Network([2, 1], seed=0, device="cpu").save(tmp_path / "own.safetensors")
@@ -158,6 +170,13 @@ def test_a_damaged_model(gpunet, tmp_path, run):
     for command in (("show-config",), ("train", "--config")):
         result = gpunet(*command, "own.safetensors")
         result.one_error("own.safetensors: ")
+
+
+def test_shares_are_floats_however_they_are_written(tmp_path):
+    (tmp_path / "c.toml").write_text("dropout = [0, 0.5]\neta = 1\nseed = 340282366920938463463374607431768211455")
+    read = runs.read(tmp_path / "c.toml")
+    assert read == {"dropout": (0.0, 0.5), "eta": 1.0, "seed": 2**128 - 1}
+    assert [type(value) for value in (*read["dropout"], read["eta"])] == [float] * 3
 
 
 def test_layers_and_hidden_are_one_or_the_other(gpunet, folder):
@@ -347,6 +366,30 @@ def test_a_log_never_replaces_the_data(gpunet, tmp_path, option):
     result = gpunet("train", "t.csv", "--test", "other.csv", "--epochs", 1, "--log", "link.csv")
     result.wrong_use("--log link.csv is the data; name another file")
     assert (tmp_path / "t.csv").read_text() == (tmp_path / "other.csv").read_text() == text
+
+
+@pytest.mark.parametrize(("option", "name"), [("--log", "notes.csv"), ("--log", "notes.jsonl"), ("-o", "notes.txt")])
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "no line", '{"a": 1}\n'])
+def test_what_is_no_log_and_no_model_is_not_replaced(gpunet, folder, tmp_path, option, name, content):
+    (tmp_path / name).write_text(content)
+    result = gpunet("train", folder / "train.npz", "--epochs", 1, option, name)
+    assert result.code in (1, 2)
+    assert f"{name}" in result.err
+    assert "replaced; name another file" in result.err
+    assert (tmp_path / name).read_text() == content
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_logs_and_models_are_replaced_by_the_next(gpunet, folder, tmp_path, name):
+    for epochs in (3, 2):
+        line = ("--epochs", epochs, "--log", name, "-o", "m.safetensors", "--checkpoint", f"c{epochs}")
+        assert gpunet("train", folder / "train.npz", *line).code == 0
+    text = (tmp_path / name).read_text().splitlines()
+    assert len(text) == 2 + (name == "a.csv")
+    assert len(Network.load(tmp_path / "m.safetensors").metadata["run"]) > 0
+    (tmp_path / name).write_bytes(b"")  # as a folder's first file may be
+    (tmp_path / "m.safetensors").write_bytes(b"")
+    assert gpunet("train", folder / "train.npz", "--epochs", 1, "--log", name, "-o", "m.safetensors").code == 0
 
 
 def test_a_model_never_replaces_its_checkpoint(gpunet, folder, tmp_path):

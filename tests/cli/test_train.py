@@ -265,7 +265,7 @@ def test_the_default_name_is_numbered_and_nothing_is_overwritten(gpunet, folder,
 
 def test_a_named_output_is_overwritten(gpunet, folder, tmp_path):
     output = tmp_path / "m.safetensors"
-    output.write_text("something old")
+    Network([2, 1], seed=0, device="cpu").save(output)
     assert train(gpunet, folder / "data.npz", "--epochs", 1, "-o", output).code == 0
     assert parameters(output).any()
     assert names(tmp_path) == ["m.safetensors"]
@@ -307,7 +307,8 @@ def test_a_disk_that_fills_up_during_the_training_loses_nothing(gpunet, folder, 
     (tmp_path / "rescue").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "rescue"))
     output = tmp_path / "m.safetensors"
-    output.write_text("old")
+    Network([2, 1], seed=0, device="cpu").save(output)
+    old = output.read_bytes()
     original = model_file.replace_file
 
     def fail(path, content):
@@ -318,7 +319,7 @@ def test_a_disk_that_fills_up_during_the_training_loses_nothing(gpunet, folder, 
     monkeypatch.setattr(model_file, "replace_file", fail)
     result = train(gpunet, folder / "data.npz", "--epochs", 2, "-o", output)
     result.one_error("m.safetensors could not be written .*No space left on device.*; the model is in .*instead")
-    assert output.read_text() == "old"
+    assert output.read_bytes() == old
     rescued = re.search(r"the model is in (.*) instead", result.err)[1]
     assert rescued.startswith(str(tmp_path / "rescue"))
     monkeypatch.undo()

@@ -39,15 +39,17 @@ def test_no_damaged_file_is_believed_or_breaks_a_reader(target):
     assert not tally.failures, texts(tally)[:5]
     assert tally.inputs == INPUTS
     assert tally.accepted > INPUTS / 30  # what is damaged gets as far as the oracle
-    assert len(tally.rejected) > 10
+    assert len(tally.rejected) > 6
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_the_undamaged_files_are_accepted(target, tmp_path):
-    for seed in target.seeds:
+    for i, seed in enumerate(target.seeds):
+        folder = tmp_path / str(i)
+        folder.mkdir()
         for name, data in seed.files.items():
-            (tmp_path / name).write_bytes(data)
-        target.check(seed, target.read(tmp_path / seed.name, **seed.options))
+            (folder / name).write_bytes(data)
+        target.check(seed, target.read(folder / seed.name, **seed.options))
 
 
 # -- It would notice --------------------------------------------------------------------------------------------

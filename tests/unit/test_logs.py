@@ -44,13 +44,23 @@ def test_lines_are_there_after_each_epoch_and_are_the_historys(log, write, tmp_p
 
 
 @each_file
-def test_an_older_file_is_replaced_with_the_first_epoch_only(log, write, tmp_path):
+def test_an_older_log_is_replaced_with_the_first_epoch_only(log, write, tmp_path):
     path = tmp_path / "run"
-    path.write_text("something precious\n")
+    older = written_by(write, tmp_path, epoch(0, cost=9.0), epoch(1)).replace("accuracy", "another")
+    path.write_text(older)
     follow = log(str(path))
-    assert path.read_text() == "something precious\n"
+    assert path.read_text() == older
     follow(epoch(0))
     assert path.read_text() == written_by(write, tmp_path, epoch(0))
+
+
+@each_file
+def test_what_is_no_log_is_not_replaced(log, write, tmp_path):
+    path = tmp_path / "run"
+    path.write_text("something precious\n")
+    with pytest.raises(FileFormatError, match="neither gone on with nor replaced; name another file"):
+        log(path)
+    assert path.read_text() == "something precious\n"
 
 
 @each_file

@@ -137,7 +137,8 @@ def _other_argument(rng: Random, step: bytes) -> bytes:
     if code in b"IL":
         suffix = b"L\n" if code == b"L" else b"\n"
         digits = argument.rstrip(b"L\n")
-        return code + str(number(rng, int(digits or b"0"))).encode() + suffix
+        value = int(digits) if digits.lstrip(b"-").isdigit() and len(digits) < 1000 else 0  # it may be damaged before
+        return code + str(number(rng, value)).encode() + suffix
     return code + damaged(rng, argument)
 
 

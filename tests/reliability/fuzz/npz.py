@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import io
 import math
 import re
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -20,8 +22,11 @@ from reliability.fuzz.target import Sample, Target, WrongError, require
 from gpunet.datasets import load
 
 NAME = "a.npz"
-#: What a file may unpack to here.
-MAX_BYTES = 1 << 18
+#: Of what a bomb unpacks to: below and above what a small file may, for each dtype.
+BOMB_ROWS, BOMB_CODES = (
+    (1 << 16, 1 << 17, 1 << 18, 3 << 17, 1 << 19, 1 << 20),
+    ("|u1", "|i1", "<i2", "<f4", ">f4", "<f8", "<i8"),
+)
 _KEYS = (("X",), ("X", "y"), ("x_train", "y_train"), ("X", "y", "X_test", "y_test"), ("X", "y", "X_test", "y_test"))
 
 
@@ -258,17 +263,33 @@ def make(rng: Random) -> Sample:
         entries.insert(
             rng.randrange(len(entries) + 1), _entry(rng, rng.choice((extra.name, b"z.npy")), _inflated(extra))
         )
-    elif level == 2 and rng.random() < 0.1:  # a bomb, or nearly one
-        n = rng.choice((MAX_BYTES // 4, MAX_BYTES - 128, MAX_BYTES, 8 * MAX_BYTES))
-        entries[0] = _entry(
-            rng, entries[0].name, _npy(_header("'|i1'", "False", f"({n // 8}, 8)"), bytes(n // 8 * 8))
-        )
+    elif level == 2 and rng.random() < 0.02:
+        return Sample({NAME: bomb(rng, keys)})
     return Sample({NAME: _archive(rng, entries, spoil=level == 3)})
 
 
+_MEMBERS: dict[tuple[str, int], _Entry] = {}  # packed once: that takes longer than to read them
+
+
+def bomb(rng: Random, keys: Sequence[str] = ("X", "y")) -> bytes:
+    """Return an archive of a few hundred kilobytes or less that unpacks to many megabytes of zeros."""
+    entries = []
+    rows = rng.choice(BOMB_ROWS)
+    for key in keys:
+        width, code = (1, rng.choice(("|u1", "<i8"))) if key.lower().startswith("y") else (64, rng.choice(BOMB_CODES))
+        if (code, rows * width) not in _MEMBERS:
+            shape = f"({rows}, {width})" if width > 1 else f"({rows},)"
+            content = _npy(_header(f"'{code}'", "False", shape), bytes(rows * width * np.dtype(code).itemsize))
+            packed = zlib.compressobj(9, zlib.DEFLATED, -15)
+            body = packed.compress(content) + packed.flush()
+            _MEMBERS[code, rows * width] = _Entry(b"", body, 8, 0, zlib.crc32(content), len(body), len(content))
+        entries.append(dataclasses.replace(_MEMBERS[code, rows * width], name=f"{key}.npy".encode(), local={}))
+    return _archive(rng, entries, spoil=False)
+
+
 def read(path: Any) -> Any:
-    """Read with a limit that is soon reached."""
-    return load(path, max_bytes=MAX_BYTES)
+    """Read with the usual limit."""
+    return load(path)
 
 
 # -- A second reading --------------------------------------------------------------------------------------------

@@ -3,6 +3,9 @@
 python tests/reliability/fuzz/run.py --inputs 1000000 --seed 1
 python tests/reliability/fuzz/run.py --reader npz --inputs 1000 --seed 1
 python tests/reliability/fuzz/run.py --reader npz --seed 1 --only 123
+
+It needs the extra `test`. Coverage-guided runs are guided.py's; they need atheris (`pip install atheris`), which is
+in no extra, because it has no wheels for many platforms and Pythons.
 """
 
 from __future__ import annotations

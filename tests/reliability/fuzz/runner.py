@@ -185,7 +185,9 @@ def _read_all(target: Target, seed: int, indices: range, folder: Path, shared: m
     warnings.simplefilter("always")
     # Large blocks go back to the system when they are freed, so that the next ones count in full.
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(-3, 1 << 20)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 1 << 20)
+        libc.mallopt(-8, 1)  # a thread's own arena would be 128 MiB of address space
     for each in target.seeds:  # whatever a reader does but once
         with contextlib.suppress(Exception):
             _run_one(target, each, folder)
@@ -277,6 +279,8 @@ def _memory_limit(most: int) -> Iterator[_Memory]:
     if not sys.platform.startswith("linux"):
         yield memory
         return
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what is free in the heap, also the parent's, counts anew
     _write("/proc/self/clear_refs", b"5")  # the peak begins anew
     size, before = _status(b"VmSize:", b"VmHWM:")
     _, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -87,8 +87,10 @@ def rows_of(data: bytes) -> list[list[str]]:
         raise WrongError(f"not UTF-8: {error}") from error
     rows: list[list[str]] = []
     row: list[str] = []
-    at = 0
+    at, begin = 0, 0
     while at < len(text):
+        if not row:
+            begin = at
         if text[at] == '"':
             end = at + 1
             while True:
@@ -112,10 +114,10 @@ def rows_of(data: bytes) -> list[list[str]]:
             if at == len(text):
                 row.append("")
             continue
-        rows.append(row)
+        if at > begin + 1:  # a blank line is no row, "" is one
+            rows.append(row)
         row = []
-    rows.append(row)
-    return [row for row in rows if row and row != [""]]  # blank lines are no rows
+    return [*rows, row] if row else rows
 
 
 def _is_number(cell: str) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gpunet.datasets import load, stream
+from gpunet.datasets.arrays import memory_of
 from gpunet.errors import FileFormatError, InputError
 
 
@@ -34,11 +35,32 @@ def test_max_bytes_is_the_most_that_may_come_out(tmp_path, size):
             stream.read_file(path, 1000)
 
 
-def test_the_usual_limit_lets_the_books_file_through():
-    assert stream.unpacked_limit(16_168_813, None) > 220_080_426
-    assert stream.unpacked_limit(0, None) == 64 * 2**20
-    assert stream.unpacked_limit(10, None) == 64 * 2**20 + 150
-    assert stream.unpacked_limit(10, 3) == 3
+def test_the_usual_limit_is_below_64_mib_and_ten_times_the_size(tmp_path):
+    free = 60 * 2**20
+    for name, size in (("a", 10), ("b", 1000)):
+        (tmp_path / name).write_bytes(bytes(size))
+    room = stream.Room(None, tmp_path / "a", tmp_path / "b", tmp_path / "none")
+    assert (room.unpacked(), room.unpacked(2)) == (free + 10_100, free // 2 + 5050)
+    room.take(free, "a")
+    assert room.unpacked() == 10_100
+    with pytest.raises(FileFormatError, match=r"a: would take \d+ bytes of memory, .*max_bytes \(--max-bytes\)"):
+        room.take(10_101, "a")
+    assert room.unpacked() == 0
+
+
+def test_the_books_own_file_is_within_the_limit(tmp_path):
+    path = tmp_path / "mnist.pkl.gz"
+    with path.open("wb") as file:
+        file.truncate(16_168_813)
+    room = stream.Room(None, path)
+    room.take(220_080_426, "unpacked")
+    room.take(70_000 * memory_of(np.dtype(np.int64), labels=True), "its labels")
+
+
+def test_max_bytes_is_for_what_is_unpacked_alone(tmp_path):
+    room = stream.Room(1000, tmp_path / "a")
+    room.take(10**9, "a")
+    assert (room.unpacked(), room.unpacked(2)) == (1000, 1000)
 
 
 def test_a_bomb_is_stopped_at_the_limit(tmp_path, monkeypatch):
