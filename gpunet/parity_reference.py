@@ -209,8 +209,8 @@ def gathered(x: Values, index: Values, scale: float, dtype: Any) -> Bounded:
 def sigmoid(z: Bounded) -> Bounded:
     """Return 1 / (1 + exp(-z)).
 
-    Its error relative to itself is 1 - a times that of exp(-z), and a rounding each of the sum and the quotient. Where
-    exp(-z) overflows it is 0, and so it is where a device flushes it.
+    Its error relative to itself is 1 - a times that of exp(-z), and a rounding each of the sum and the quotient.
+    Where exp(-z) overflows it is 0, and so it is where a device flushes it.
     """
     with np.errstate(over="ignore"):
         a = 1 / (1 + np.exp(-z.value))
