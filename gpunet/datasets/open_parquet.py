@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from gpunet import optional
 from gpunet.errors import FileFormatError, GpunetError, one_line
+from gpunet.optional import library
 
 #: How pandas names the index of its rows.
 _INDEX = re.compile(r"__index_level_\d+__")
@@ -31,9 +31,7 @@ def opened(path: Path, file: BinaryIO, metadata: Any = None) -> Iterator[Any]:
     FileFormatError
         If the file, now or within the context, turns out to be damaged.
     """
-    pyarrow, parquet = (
-        optional.library(m, f"reading {path}", "gpunet[parquet]") for m in ("pyarrow", "pyarrow.parquet")
-    )
+    pyarrow, parquet = (library(m, f"reading {path}", "gpunet[parquet]") for m in ("pyarrow", "pyarrow.parquet"))
     try:
         yield parquet.ParquetFile(file, metadata=metadata, page_checksum_verification=True)
     except GpunetError:

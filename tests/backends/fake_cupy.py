@@ -232,6 +232,8 @@ class _Flags:
 class ndarray:  # noqa: N801
     """A wrapped NumPy array; views share its memory."""
 
+    __module__ = "cupy"
+
     __slots__ = ("_device_id", "_values")
     __array_ufunc__ = None  # NumPy's operators leave the matter to the ones here
     __hash__ = None

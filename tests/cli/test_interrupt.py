@@ -141,13 +141,15 @@ def test_an_interrupt_before_the_first_epochs_end_is_told(gpunet, folder, tmp_pa
 
 
 def test_sigint_does_not_replace_an_older_model_by_nothing(start, large, tmp_path):
-    (tmp_path / "m.safetensors").write_text("old")
+    old = Network([2, 2], seed=0, device="cpu")
+    old.save(tmp_path / "m.safetensors")
+    before = (tmp_path / "m.safetensors").read_bytes()
     child = start("train", large, "--json", "--device", "cpu", "-o", "m.safetensors", "--batch-size", 1)
     child.stdout.readline()
     child.send_signal(signal.SIGINT)
     child.communicate(timeout=60)
     assert child.returncode == 130
-    assert (tmp_path / "m.safetensors").read_text() == "old"
+    assert (tmp_path / "m.safetensors").read_bytes() == before
 
 
 def test_an_interrupt_within_the_validation_saves_the_epoch_that_it_names(gpunet, folder, tmp_path, monkeypatch):

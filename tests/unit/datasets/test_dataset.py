@@ -133,12 +133,10 @@ def test_imports_are_numpy_and_the_standard_library():
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                ours = name.startswith(("gpunet.datasets", "gpunet.errors", "gpunet.checks"))
+                ours = name.startswith(("gpunet.datasets", "gpunet.errors", "gpunet.checks", "gpunet.optional"))
                 root = name.partition(".")[0]
                 known = root == "numpy" or root in sys.stdlib_module_names
-                known |= root == "pyarrow" and source.name.endswith(
-                    "parquet.py"
-                )  # the extra, imported when a file comes
+                known |= root == "pyarrow" and source.name.endswith("parquet.py")  # imported when a file comes
                 assert ours or known, f"{source}: {name}"
 
 
