@@ -24,7 +24,8 @@ _TRIAL_SECONDS = 0.002
 _PAIRS = 5
 #: More threads must take at most this part of the time that fewer take.
 _CLEARLY = 0.95
-#: The part of all time that trials of the slower number of threads may cost; the first waits for so many seconds.
+#: The part of all time that trials of the slower number of threads may cost; the first waits for so many seconds, and
+#: again where no core was idle: a BLAS's threads, say, spin for some 20 ms after their last product.
 _SHARE = 0.02
 _FIRST_TRIAL = 0.05
 #: Seconds that a single trial may lose; a step that was begun is ended.
@@ -132,7 +133,7 @@ class ThreadChooser:
     def _begin_trial(self, other: int) -> None:
         idle = self._idle_cores() if self._idle_cores else math.inf
         if idle < _FREE * (self._counts[other] - self.threads):
-            self._due = self._elapsed + _SHORTEST_PAUSE
+            self._due = self._elapsed + _FIRST_TRIAL
         else:
             self._trial = _Trial(self._at, other, self._paces[self._at])
 
