@@ -34,7 +34,6 @@ from gpunet.training.schedules import Schedule
 
 #: scikit-learn's names -> ours.
 ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid"}
-_STOCHASTIC = ("sgd", "adam")
 #: A sparse matrix of at most so many bytes is made dense at once, a larger one part by part.
 _DENSE_BYTES = 2**28
 #: So many numbers of one are made dense at a time to predict from them.

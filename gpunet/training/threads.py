@@ -25,7 +25,7 @@ _PAIRS = 5
 #: More threads must take at most this part of the time that fewer take.
 _CLEARLY = 0.95
 #: The part of all time that trials of the slower number of threads may cost; the first waits for so many seconds, and
-#: again where no core was idle: a BLAS's threads, say, spin for some 20 ms after their last product.
+#: again where no core was idle: a BLAS's threads, say, spin for some 100 ms after their last product.
 _SHARE = 0.02
 _FIRST_TRIAL = 0.05
 #: Seconds that a single trial may lose; a step that was begun is ended.

@@ -12,7 +12,6 @@ struct Format<float> {
     static constexpr float exponent_offset = 8388608.0f + 127.0f;  // 2^23 and the bias of the exponent
     static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;  // high has 9 bits: n * high is exact
     static constexpr float least = -87.3f, most = 88.3f;      // where 2^n is a normal number
-    static constexpr float tiny = 1.17549435e-38f;
     static constexpr int exp_terms = 7, log_terms = 5;
 };
 
@@ -25,7 +24,6 @@ struct Format<double> {
     static constexpr double exponent_offset = 4503599627370496.0 + 1023.0;
     static constexpr double ln2_high = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;  // high has 32 bits
     static constexpr double least = -708.0, most = 709.0;
-    static constexpr double tiny = 2.2250738585072014e-308;
     static constexpr int exp_terms = 13, log_terms = 11;
 };
 
