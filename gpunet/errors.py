@@ -28,6 +28,14 @@ class DivergenceError(GpunetError, ArithmeticError):
     """Training produced NaN or infinity and was stopped."""
 
 
+def not_enough_memory(what: str, error: MemoryError) -> DeviceError:
+    """Return the error for a device whose memory does not hold `what`."""
+    return DeviceError(
+        f"not enough memory for {what}: {error}. Lower the sizes, the batch size or the number of examples, or "
+        "choose another device."
+    )
+
+
 def one_line(text: object, limit: int = 200) -> str:
     r"""Return what a file or another library says as it can stand in a message: printable, in one line, not long.
 

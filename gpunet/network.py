@@ -19,7 +19,7 @@ from gpunet.activations import Activation
 from gpunet.backends import Array, select
 from gpunet.backprop import Workspace
 from gpunet.costs import Cost
-from gpunet.errors import DeviceError, FileFormatError, InputError
+from gpunet.errors import FileFormatError, InputError, not_enough_memory
 from gpunet.model import Model
 from gpunet.optimizers import LBFGS, Optimizer
 from gpunet.parameters import LayerArrays, Parameters
@@ -921,7 +921,4 @@ def _memory_explained(what: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:  # NumPy's and CuPy's alike
-        raise DeviceError(
-            f"not enough memory for {what}: {error}. Lower the sizes, the batch size or the number of examples, "
-            "or choose another device."
-        ) from error
+        raise not_enough_memory(what, error) from error

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -336,7 +338,18 @@ def _import_cupy() -> Any:
     return cupy
 
 
+@functools.cache
+def _cudas_process() -> int:
+    """Return the process that has asked first; those forked from it inherit the answer."""
+    return os.getpid()
+
+
 def _check_device_exists(cupy: Any, ordinal: int) -> None:
+    if _cudas_process() != os.getpid():
+        raise DeviceError(
+            "this process was forked from one that had used CUDA, which CUDA forbids; start processes by "
+            "'forkserver' or 'spawn', or with joblib's 'loky'"
+        )
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:

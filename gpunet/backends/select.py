@@ -48,7 +48,10 @@ def select(device: Any = "auto") -> Backend:
     if match is None:
         reason = why_not_cuda()
         if reason is None:
-            return CuPyBackend(0)
+            try:
+                return CuPyBackend(0)
+            except DeviceError as error:  # others may have taken its memory meanwhile
+                reason = str(error)
         _say_once(f"gpunet: computing on the CPU, because {reason}")
         return NumPyBackend()
     try:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn import get_config
 
-from gpunet import backends
 from gpunet.backends import Backend
-from gpunet.errors import DeviceError
+from gpunet.errors import InputError, one_line
 
 #: DLPack's numbers for a CUDA GPU's memory, and for its managed memory.
 _CUDA = (2, 13)
@@ -26,17 +25,20 @@ class Kind:
         self.device = f"cuda:{int(number)}" if self.is_cuda else "cpu"
 
     def of(self, values: Any) -> Any:
-        """Return an array of NumPy or CuPy as one of this kind; text stays NumPy's."""
+        """Return an array of NumPy, or of CuPy on this kind's GPU, as one of this kind; text stays NumPy's."""
         like = self._like
         if type(values) is type(like) or values.dtype.kind not in "biuf":
             return values
         library = sys.modules[type(like).__module__.partition(".")[0]]
+        namespace = like.__array_namespace__() if hasattr(like, "__array_namespace__") else library
+        if is_on_gpu(values):
+            return namespace.from_dlpack(values)  # shares its memory, and waits for what is still written there
         if hasattr(library, "as_tensor"):  # PyTorch
             return library.as_tensor(values, device=like.device)
-        if hasattr(like, "__array_namespace__"):
-            return like.__array_namespace__().asarray(values, device=like.device)
-        with like.device:
-            return library.asarray(values)
+        if hasattr(library, "cuda"):  # CuPy
+            with like.device:
+                return library.asarray(values)
+        return namespace.asarray(values, device=like.device)
 
 
 def of(X: Any) -> Kind | None:
@@ -67,25 +69,22 @@ def to_host(x: Any) -> Any:
 
 
 def to_gpu(X: Any, ops: Backend) -> Any:
-    """Return an array on the backend's GPU as one of its library, without a copy."""
-    if ops.is_native(X):
-        return X
-    return ops.xp.from_dlpack(X.detach() if hasattr(X, "detach") else X)
-
-
-def backend(device: Any, kind: Kind | None) -> Backend:
-    """Return the backend that trains: the one of the arrays' GPU, or else of `device`.
+    """Return an array on the backend's GPU as one of its library, without a copy.
 
     Raises
     ------
-    DeviceError
-        If the arrays are on a GPU and another device is asked for.
+    InputError
+        If its library knows no such numbers, as CuPy knows no bfloat16.
     """
-    if kind is None or not kind.is_cuda:
-        return backends.select(device)
-    if device not in ("auto", "cuda", kind.device):
-        raise DeviceError(f"X is on {kind.device}, but device={device!r}; move X, or pass device='auto'.")
-    return backends.select(kind.device)
+    if ops.is_native(X):
+        return X
+    try:
+        return ops.xp.from_dlpack(X.detach() if hasattr(X, "detach") else X)
+    except (BufferError, TypeError, ValueError, RuntimeError) as error:
+        raise InputError(
+            f"{type(X).__module__}'s array of dtype {X.dtype} on {X.device} can not be handed to "
+            f"{ops.name}: {one_line(error)}. Give float32 or float64."
+        ) from error
 
 
 def _is_foreign(x: Any) -> bool:

@@ -6,7 +6,7 @@ import functools
 import operator
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -28,7 +28,7 @@ from gpunet.activations import Activation
 from gpunet.backends import Backend
 from gpunet.costs import Cost
 from gpunet.model import Model
-from gpunet.sklearn import compat, kinds, solvers
+from gpunet.sklearn import compat, devices, kinds, solvers
 from gpunet.training import schedules
 from gpunet.training.outputs import outputs, outputs_on_device
 from gpunet.training.schedules import Schedule
@@ -55,10 +55,11 @@ class Examples:
     weights: npt.NDArray[Any] | None
     class_weights: npt.NDArray[Any] | None = None
 
-    def rows(self, index: npt.NDArray[np.int64]) -> Examples:
+    def rows(self, index: npt.NDArray[np.int64], ops: Backend) -> Examples:
         """Return some of them."""
+        on_host = not kinds.is_on_gpu(self.X)
         return Examples(
-            self.X[index],
+            self.X[index] if on_host else ops.xp.take(self.X, ops.asarray(index), axis=0),
             self.Y[index],
             None if self.weights is None else self.weights[index],
             None if self.class_weights is None else self.class_weights[index],
@@ -96,60 +97,73 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
     @contextmanager
     def _undone_on_error(self) -> Iterator[None]:
         """Within it, an error leaves the estimator as it was, unless something has been learned meanwhile."""
-        before = {name: list(v) if isinstance(v, list) else v for name, v in vars(self).items()}
+        before = _copied(vars(self))
         self._has_learned = False
         try:
             yield
         except Exception:
             if not self._has_learned:
-                self.__dict__.clear()
-                self.__dict__.update(before)
+                self._put_back(before)
             raise
         finally:
             self.__dict__.pop("_has_learned", None)
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Validation, is_incremental: bool = False) -> Any:
+    def _put_back(self, before: dict[str, Any]) -> None:
+        self.__dict__.clear()
+        self.__dict__.update(_copied(before))
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, validation: Validation, is_incremental: bool = False) -> None:
         hidden = self._hidden_sizes()
         self._activation_by_layer(len(hidden))
         self._dropout_by_layer(len(hidden))
         self._check_options(validation, is_incremental)
-        is_first = not hasattr(self, "coefs_") or (not self.warm_start and not is_incremental)
+        before = _copied(vars(self))
+
+        def fit(ops: Backend) -> None:
+            self._put_back(before)  # a GPU's memory may have become short midway
+            self._fit_on(ops, X, y, sample_weight, validation, is_incremental)
+
+        devices.run(self.device, kinds.of(X), "a training of this size", fit)
+
+    def _fit_on(
+        self, ops: Backend, X: Any, y: Any, sample_weight: Any, validation: Validation, is_incremental: bool
+    ) -> None:
         kind = kinds.of(X)
-        ops = kinds.backend(self.device, kind)
-        with ops.active():
-            X, y = self._checked(X, y, ops, is_first)
-            Y = self._targets(y, is_incremental)
-            self.n_outputs_ = Y.shape[1]
-            sizes = [X.shape[1], *hidden, self.n_outputs_]
-            examples = Examples(X, Y, self._checked_weights(X, sample_weight), self._class_weights(y))
-            self._random_state = check_random_state(self.random_state)
-            if is_first:
-                self._initialize(sizes, _dtype_of(X))
-            elif [w.shape for w in self.coefs_] != list(pairwise(sizes)):
-                raise ValueError(
-                    f"hidden_layer_sizes={self.hidden_layer_sizes!r} and the data ask for layers of {sizes}, but "
-                    f"those of before are of {[self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]}; to "
-                    "begin anew, call fit with warm_start=False."
-                )
-            held_out = self._checked_validation(validation, ops)
-            model = self._new_model(ops)
-            try:
-                if self.solver == "lbfgs":
-                    self._fit_lbfgs(model, examples)
-                else:
-                    self._fit_stochastic(model, examples, held_out, is_incremental)
-            except Exception:  # such as a callback's
-                self._has_learned = solvers.is_finite(model)
-                if self._has_learned:
-                    self._take(model, kind)
-                raise
-            if not solvers.is_finite(model):
-                raise ValueError(
-                    "Solver produced non-finite parameter weights. The input data may contain large values and need "
-                    "to be preprocessed."
-                )
-            self._take(model, kind)
-        return self
+        is_first = not hasattr(self, "coefs_") or (not self.warm_start and not is_incremental)
+        X, y = self._checked(X, y, ops, is_first)
+        Y = self._targets(y, is_incremental)
+        self.n_outputs_ = Y.shape[1]
+        sizes = [X.shape[1], *self._hidden_sizes(), self.n_outputs_]
+        examples = Examples(X, Y, self._checked_weights(X, sample_weight), self._class_weights(y))
+        self._random_state = check_random_state(self.random_state)
+        if is_first:
+            self._initialize(sizes, _dtype_of(X))
+        elif [w.shape for w in self.coefs_] != list(pairwise(sizes)):
+            raise ValueError(
+                f"hidden_layer_sizes={self.hidden_layer_sizes!r} and the data ask for layers of {sizes}, but "
+                f"those of before are of {[self.coefs_[0].shape[0], *(w.shape[1] for w in self.coefs_)]}; to "
+                "begin anew, call fit with warm_start=False."
+            )
+        held_out = self._checked_validation(validation, ops)
+        model = self._new_model(ops)
+        try:
+            if self.solver == "lbfgs":
+                self._fit_lbfgs(model, examples)
+            else:
+                self._fit_stochastic(model, examples, held_out, is_incremental)
+        except MemoryError:
+            raise
+        except Exception:  # such as a callback's
+            self._has_learned = solvers.is_finite(model)
+            if self._has_learned:
+                self._take(model, kind)
+            raise
+        if not solvers.is_finite(model):
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large values and need "
+                "to be preprocessed."
+            )
+        self._take(model, kind)
 
     def _check_options(self, validation: Validation, is_incremental: bool) -> None:
         """Refuse what does not go together, before anything is done."""
@@ -380,14 +394,14 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         if not hasattr(self, "loss_curve_") or (not self.early_stopping and self.best_loss_ is None):
             self._begin_curves()  # the solver, or early stopping, was another at the call before
         if self.early_stopping and held_out is None:
-            examples, held_out = self._split(examples)
+            examples, held_out = self._split(examples, model.ops)
         n = examples.X.shape[0]
         if self.batch_size == "auto":
             batch_size = min(200, n)
         else:
             if self.batch_size > n:
                 warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=5
+                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=8
                 )
             batch_size = min(int(self.batch_size), n)
         problem = solvers.Problem(model, examples.X, examples.Y, examples.all_weights(), self._share)
@@ -413,7 +427,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         rate = self.learning_rate
         return rate.start if isinstance(rate, Schedule) else float(self.learning_rate_init)
 
-    def _split(self, examples: Examples) -> tuple[Examples, Examples]:
+    def _split(self, examples: Examples, ops: Backend) -> tuple[Examples, Examples]:
         """Set a part of the examples aside, the same one as scikit-learn."""
         is_binary = self._task == "classification" and self.n_outputs_ == 1
         rows, held = train_test_split(
@@ -426,7 +440,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        return examples.rows(rows), examples.rows(held)
+        return examples.rows(rows, ops), examples.rows(held, ops)
 
     def _score_on(self, model: Model, held_out: Examples) -> tuple[float, float]:
         """Return the mean cost and the score; NaN where an output is not finite."""
@@ -466,16 +480,22 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         """Return the outputs (n, n_outputs), on X's GPU if it is on one, and the kind that the answer is to be of."""
         check_is_fitted(self)
         kind = kinds.of(X)
-        ops = kinds.backend(self.device, kind)
-        with ops.active():
-            X = self._checked_inputs(X, ops)
-            model = self._network(ops)
-            return outputs_on_device(model, X) if kind is not None and kind.is_cuda else _outputs(model, X), kind
+
+        def forward(ops: Backend) -> Any:
+            inputs, model = self._checked_inputs(X, ops), self._network(ops)
+            return outputs_on_device(model, inputs) if kind is not None and kind.is_cuda else _outputs(model, inputs)
+
+        return devices.run(self.device, kind, "a prediction of this size", forward), kind
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return them with lists of their own: curves grow."""
+    return {name: list(v) if isinstance(v, list) else v for name, v in attributes.items()}
 
 
 def _outputs(model: Model, X: Any) -> npt.NDArray[Any]:

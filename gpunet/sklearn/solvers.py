@@ -200,10 +200,10 @@ class Stochastic:
                             f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
                             "hasn't converged yet.",
                             ConvergenceWarning,
-                            stacklevel=6,
+                            stacklevel=9,
                         )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=6)
+            warnings.warn("Training interrupted by user.", stacklevel=9)
         finally:
             self.state.taken, self.state.states = self._sgd.steps.state()
 

@@ -167,6 +167,13 @@ def alloc_pinned_memory(size):
     return bytearray(size)
 
 
+class Capsule:
+    """An array's memory on its way to another library."""
+
+    def __init__(self, values, device_id):
+        self.values, self.device_id = values, device_id
+
+
 class _Data:
     """An array's memory: where a copy from pinned memory goes."""
 
@@ -260,6 +267,10 @@ class ndarray:  # noqa: N801
 
     def __dlpack_device__(self):
         return 2, self._device_id  # kDLCUDA
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None):
+        assert stream is not None, "who takes it must say on which stream"
+        return Capsule(self._values, self._device_id)
 
     def __getitem__(self, key):
         return ndarray(self._values[_plain(key)].view(), self._device_id)
@@ -417,6 +428,12 @@ def asarray(a, dtype=None, order=None, *, copy=None, blocking=False):
 def ascontiguousarray(a, dtype=None):
     a = asarray(a, dtype)
     return a if a.flags.c_contiguous else _new(np.ascontiguousarray(_host(a)))
+
+
+def from_dlpack(array, *, device=None, copy=None):
+    kind, number = array.__dlpack_device__()
+    assert kind == 2, "not on a GPU"
+    return ndarray(array.__dlpack__(stream=1).values, number)
 
 
 def asnumpy(a, stream=None, order="C", out=None, *, blocking=True):
@@ -619,6 +636,7 @@ def build():
         __path__=[],
         cuda=cuda,
         cublas=cublas,
+        from_dlpack=from_dlpack,
         get_default_memory_pool=get_default_memory_pool,
         ndarray=ndarray,
         RawKernel=RawKernel,

@@ -100,6 +100,9 @@ def test_gemm_and_methods_are_cupys():
     assert "free_bytes" in dir(real.cuda.MemoryPool)
     assert "RawKernel(str code, str name, tuple options=(), str backend='nvrtc'" in real.RawKernel.__doc__
     assert r"__call__(self, grid, block, args, \*, shared_mem=0)" in real.RawKernel.__call__.__doc__
+    assert "from_dlpack(array, *, device=None, copy=None)" in real.from_dlpack.__doc__
+    taken = "*, stream=None, tuple max_version=None, dl_device=None, copy=None"
+    assert f"__dlpack__(self, {taken})" in real.ndarray.__dlpack__.__doc__
     assert "sum(self, axis=None, dtype=None, out=None, keepdims=False)" in real.ndarray.sum.__doc__
 
 

@@ -1,15 +1,13 @@
 """What scikit-learn's perceptrons do not have."""
 
-import importlib
 import pickle
 
 import numpy as np
 import pytest
 import sklearn
-from backends import fake_cupy
 from sklearn.metrics import accuracy_score, r2_score
 
-from gpunet import Activation, DeviceError, GpunetError, schedules
+from gpunet import Activation, GpunetError, schedules
 from gpunet.costs import Huber, Quantile
 from gpunet.sklearn import MLPClassifier, MLPRegressor
 from gpunet.training.history import History
@@ -296,64 +294,3 @@ def test_numbers_of_other_libraries_with_dispatch(xp, line, dispatch):
     assert isinstance(predicted, type(xp.asarray(X)))
     assert tuple(predicted.shape) == (120,)
     assert np.array_equal(np.asarray(predicted), regressor().fit(X, y).predict(X))
-
-
-@pytest.fixture
-def cupy(monkeypatch):
-    """CuPy's stand-in; the GPU that a process has found once is looked for anew."""
-    select = importlib.import_module("gpunet.backends.select")
-    select.why_not_cuda.cache_clear()
-    fake_cupy.install(monkeypatch)
-    yield importlib.import_module("cupy")
-    select.why_not_cuda.cache_clear()
-
-
-@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
-@pytest.mark.parametrize("outputs", [2, 3])
-def test_arrays_on_a_gpu_are_trained_there(cupy, blobs, device, outputs):
-    X, y = blobs[0].astype(np.float32), blobs[1] % outputs
-    estimator = classifier(max_iter=4, device=device).fit(cupy.asarray(X), cupy.asarray(y))
-    wanted = classifier(max_iter=4).fit(X, y)
-    assert estimator.history_.device == "cuda:0"
-    for got, array in zip(estimator.coefs_ + estimator.intercepts_, wanted.coefs_ + wanted.intercepts_, strict=True):
-        assert isinstance(got, cupy.ndarray)
-        np.testing.assert_allclose(got.get(), array, atol=1e-4)
-    probabilities = estimator.predict_proba(cupy.asarray(X))
-    assert isinstance(probabilities, cupy.ndarray)
-    np.testing.assert_allclose(probabilities.get(), wanted.predict_proba(X), atol=1e-4)
-    assert isinstance(estimator.predict_log_proba(cupy.asarray(X)), cupy.ndarray)
-    predicted = estimator.predict(cupy.asarray(X))
-    assert isinstance(predicted, cupy.ndarray)
-    assert np.array_equal(predicted.get(), wanted.predict(X))
-    assert isinstance(estimator.predict(X), np.ndarray)  # where the inputs are
-    copy = pickle.loads(pickle.dumps(estimator))  # noqa: S301
-    assert np.array_equal(copy.predict(cupy.asarray(X)).get(), predicted.get())
-    copy.partial_fit(cupy.asarray(X), cupy.asarray(y))
-    assert copy.t_ == 5 * 120
-
-
-@pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
-def test_numbers_from_a_gpu(cupy, line, solver):
-    X, y = line
-    estimator = regressor(solver=solver, max_iter=4).set_params(device="auto").fit(cupy.asarray(X), cupy.asarray(y))
-    predicted = estimator.predict(cupy.asarray(X))
-    assert isinstance(predicted, cupy.ndarray)
-    wanted = regressor(solver=solver, max_iter=4).fit(X, y)
-    np.testing.assert_allclose(predicted.get(), wanted.predict(X), atol=1e-9)
-    assert estimator.score(cupy.asarray(X), cupy.asarray(y)) == pytest.approx(wanted.score(X, y))
-
-
-def test_wrong_arrays_on_a_gpu(cupy, blobs):
-    X, y = blobs
-    estimator = classifier(device="auto", max_iter=2)
-    with pytest.raises(DeviceError, match="X is on cuda:0, but device='cpu'; move X, or pass device='auto'"):
-        classifier().fit(cupy.asarray(X), y)
-    with pytest.raises(ValueError, match="Expected 2D array, got 1D array"):
-        estimator.fit(cupy.asarray(X[:, 0]), y)
-    with pytest.raises(ValueError, match="Input X contains NaN or infinity"):
-        estimator.fit(cupy.asarray(np.where(X > 1, np.nan, X)), y)
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        estimator.fit(cupy.asarray(X), y[1:])
-    estimator.fit(cupy.asarray(X), y)
-    with pytest.raises(ValueError, match="X has 2 features, but MLPClassifier is expecting 5"):
-        estimator.predict(cupy.asarray(X[:, :2]))
