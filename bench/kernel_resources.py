@@ -15,9 +15,10 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from gpunet import activations, costs, optimizers, parity_cases
+from gpunet import activations, costs, optimizers
 from gpunet.backends.cupy_kernels import Variant, source
 from gpunet.kernels import cuda_source
+from gpunet.parity import cases
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100", "sm_120")
 
@@ -45,7 +46,7 @@ def variants():
                 yield one(kernel, f"gelu, tile {16 * r}", activation=activations.get("gelu"), per_thread=r)
         for cost in costs.BUILT_IN.values():
             for f in fused:
-                if f.name in parity_cases.OUTPUTS[cost.name] and cost.cuda and cost.cuda_delta(f):
+                if f.name in cases.OUTPUTS[cost.name] and cost.cuda and cost.cuda_delta(f):
                     yield one("output_error", f"{cost.name} {f.name}", activation=f, cost=cost)
         for kernel in ("softmax", "softmax_prime", "softmax_error", "outer_batch", "count_right", "add_squares"):
             yield one(kernel)

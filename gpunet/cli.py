@@ -18,14 +18,14 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gpunet import blas_check, cli_data, cli_train, parity_report, plots, predictions, reports, runs
+from gpunet import blas_check, cli_data, cli_train, plots, predictions, reports, runs
 from gpunet.benchmarks import cli as bench_cli
 from gpunet.config import config as found_here
 from gpunet.config import show_facts
 from gpunet.errors import DeviceError, GpunetError, InputError
 from gpunet.interop import cli as interop_cli
 from gpunet.network import Network
-from gpunet.parity import compare
+from gpunet.parity import compare, display
 from gpunet.preprocessing import Preprocessing
 from gpunet.presets import PRESETS
 from gpunet.runs import UsageError
@@ -265,15 +265,15 @@ def parity(
             _by_name(device),
             _by_name(against),
             dtype=dtype,
-            on_result=parity_report.json_result if as_json else None,
+            on_result=display.json_result if as_json else None,
         )
     if as_json:
         facts = {"device": report.device, "against": report.against, "passed": report.passed}
-        parity_report.json_line("verdict", {**facts, "text": report.verdict()})
+        display.json_line("verdict", {**facts, "text": report.verdict()})
     else:
-        parity_report.show(report, details)
+        display.show(report, details)
     if plot is not None:
-        parity_report.plot(report, plot)
+        display.plot(report, plot)
     if not report.passed:
         raise typer.Exit(1)
 

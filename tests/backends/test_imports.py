@@ -41,9 +41,7 @@ LAYERS = (
     {"drawing"},
     {"training"},
     {"network"},
-    {"gradient_check", "config", "parity_reference"},
-    {"parity_cases"},
-    {"parity"},
+    {"gradient_check", "config", "parity"},
 )
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TOP = len(LAYERS)

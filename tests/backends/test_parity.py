@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpunet import activations, costs, optimizers, parity, parity_cases, parity_reference
+from gpunet import activations, costs, optimizers, parity
 from gpunet.activations import Activation, LeakyReLU, Tanh
 from gpunet.backends import cupy as cupy_backend
 from gpunet.backends import cupy_kernels
 from gpunet.backends.base import Backend
 from gpunet.backends.numpy import NumPyBackend
 from gpunet.errors import DeviceError, InputError
+from gpunet.parity import cases, comparison, reference, trainings, verbs
 
 #: An error that no rounding explains: in float32 what the tolerances are made to find, in float64 as far above u.
 SMALL = {"float32": 1e-4, "float64": 1e-11}
@@ -51,40 +52,39 @@ def shown_by(verb, fault=""):
 @functools.cache
 def references(dtype):
     """The small cases; what they expect is computed once for all tests."""
-    return [
-        dataclasses.replace(c, expected=functools.cache(c.expected)) for c in parity_cases.cases(dtype, large=False)
-    ]
+    return [dataclasses.replace(c, expected=functools.cache(c.expected)) for c in cases.cases(dtype, large=False)]
 
 
 @functools.cache
 def calibration(name, dtype, steps):
-    task = next(task for task in parity.tasks(steps) if task.name == name)
+    task = next(task for task in trainings.tasks(steps) if task.name == name)
     return CALIBRATE(task, dtype)
 
 
-CALIBRATE = parity.calibrate
+CALIBRATE = trainings.calibrate
 
 
 @pytest.fixture(autouse=True)
 def _remembered(monkeypatch):
-    monkeypatch.setattr(parity, "cases", lambda dtype, large: references(dtype))
-    monkeypatch.setattr(parity, "calibrate", lambda task, dtype: calibration(task.name, dtype, len(task.batches)))
+    monkeypatch.setattr(comparison, "cases", lambda dtype, large: references(dtype))
+    for module in (comparison, trainings):
+        monkeypatch.setattr(module, "calibrate", lambda task, dtype: calibration(task.name, dtype, len(task.batches)))
 
 
 @functools.cache
 def _right(run, dtype):
-    return parity_cases.Caller(NumPyBackend(), dtype).run(run)
+    return cases.Caller(NumPyBackend(), dtype).run(run)
 
 
 @pytest.fixture
 def _right_results_are_remembered(monkeypatch):
     """What NumPy's own backend computes for a case is the same in every comparison with a broken one."""
 
-    class Remembering(parity_cases.Caller):
+    class Remembering(cases.Caller):
         def run(self, verb):
             return _right(verb, self.dtype) if type(self.ops) is NumPyBackend else super().run(verb)
 
-    monkeypatch.setattr(parity, "Caller", Remembering)
+    monkeypatch.setattr(verbs, "Caller", Remembering)
 
 
 def compare(device, against="cpu", **options):
@@ -607,7 +607,7 @@ FAULTS = {
     "parameter behind the end": ("update", parameter_behind_the_end),
     **{
         f"{name}'s c[{i}] a little off": ("update", other_coefficient(name, i, 1 + 1e-3))
-        for name in parity_reference.OPTIMIZERS
+        for name in reference.OPTIMIZERS
         for i in range(optimizers.BUILT_IN[name].coefficients(0.1, np.array([1])).shape[1])
     },
     "squares without factor": ("add_squares", lambda right, w, total, factor=1.0: right(w, total)),
@@ -704,8 +704,8 @@ def shows_in(task, verb):
 def test_a_small_error_in_one_verb_fails_the_training(verb):
     change = summed(alpha=1 + 1e-4) if verb in ("sum_batch", "outer_sum") else off_by(1 + 1e-4, verb)
     ops, numpy = broken(verb, change), NumPyBackend()
-    for task in parity.tasks(100):
-        training = parity.compare_training(task, "float32", ops, numpy)
+    for task in trainings.tasks(100):
+        training = trainings.compare_training(task, "float32", ops, numpy)
         if shows_in(task, verb):
             assert training.off == "device", task.name
             assert 1 <= training.first_step_off() <= 100
@@ -721,8 +721,8 @@ def test_a_small_error_in_one_verb_fails_the_training(verb):
 )
 def test_a_wrong_optimizer_fails_its_training(name, fault):
     ops = broken(*FAULTS[fault])
-    (task,) = (task for task in parity.tasks(100) if task.optimizer == name)
-    training = parity.compare_training(task, "float32", ops, NumPyBackend())
+    (task,) = (task for task in trainings.tasks(100) if task.optimizer == name)
+    training = trainings.compare_training(task, "float32", ops, NumPyBackend())
     assert training.off == "device"
 
 
@@ -733,33 +733,33 @@ def test_a_forgotten_decay_fails_the_training_with_it():
         right(*args, alpha=alpha, beta_b=beta_b, beta_w=beta_b)
 
     ops = broken("layer_gradient", change)
-    for task in parity.tasks(100):
-        training = parity.compare_training(task, "float32", ops, NumPyBackend())
+    for task in trainings.tasks(100):
+        training = trainings.compare_training(task, "float32", ops, NumPyBackend())
         assert training.passed == (task.optimizer != "sgd" or task.l2 == 0)
-    assert [task.optimizer for task in parity.tasks(1) if task.l2] == ["sgd", "momentum", "adam"]
+    assert [task.optimizer for task in trainings.tasks(1) if task.l2] == ["sgd", "momentum", "adam"]
 
 
 def test_the_tolerance_grows_with_the_steps_and_stays_small():
     for dtype, u in (("float32", 2**-24), ("float64", 2**-53)):
-        for task in parity.tasks(100):
-            tolerance = parity.calibrate(task, dtype).tolerance
+        for task in trainings.tasks(100):
+            tolerance = trainings.calibrate(task, dtype).tolerance
             assert tolerance == sorted(tolerance)
             assert tolerance[0] < tolerance[-1] < 1000 * u
 
 
 def test_the_trainings_learn():
     """A training whose gradient is about 0 would compare nothing."""
-    for task in parity.tasks(100):
-        last = parity.calibrate(task, "float64").right[-1]
+    for task in trainings.tasks(100):
+        last = trainings.calibrate(task, "float64").right[-1]
         first = [v for pair in zip(task.biases, task.weights, strict=True) for v in pair]
         assert all(np.linalg.norm(v - v_0) > 0.02 * np.linalg.norm(v_0) for v, v_0 in zip(last, first, strict=True))
 
 
 def test_no_relu_of_the_trainings_comes_near_its_corner():
     """There f' jumps, and a rounding could send two sound trainings apart."""
-    task = next(task for task in parity.tasks(100) if "relu" in task.activations)
+    task = next(task for task in trainings.tasks(100) if "relu" in task.activations)
     assert task.activations[1:] == ("linear",)
-    right = parity.calibrate(task, "float32")
+    right = trainings.calibrate(task, "float32")
     b, w = task.biases[0], task.weights[0]
     nearest = math.inf
     for batch, (after_b, after_w, *_) in zip(task.batches, right.right, strict=True):
@@ -774,15 +774,15 @@ def test_no_relu_of_the_trainings_comes_near_its_corner():
 
 def test_gamma_is_the_books_for_short_sums_and_a_random_walks_for_long_ones():
     u = 2.0**-24
-    assert parity_reference.gamma(10, u) == 10 * u / (1 - 10 * u)
-    assert parity_reference.gamma(10_000, u) == pytest.approx(8 * 100 * u, rel=1e-3)
-    assert parity_reference.gamma(0, u) == 0
-    assert math.isfinite(parity_reference.gamma(10**9, u))
+    assert reference.gamma(10, u) == 10 * u / (1 - 10 * u)
+    assert reference.gamma(10_000, u) == pytest.approx(8 * 100 * u, rel=1e-3)
+    assert reference.gamma(0, u) == 0
+    assert math.isfinite(reference.gamma(10**9, u))
 
 
 def test_cancellation_is_judged_by_what_cancels():
-    x, y = (parity_reference.exact(np.array([v]), "float32") for v in (1.0, 1.0 + 2**-20))
-    third = parity_reference.exact(np.array([3.0], dtype="float32"), "float32")
+    x, y = (reference.exact(np.array([v]), "float32") for v in (1.0, 1.0 + 2**-20))
+    third = reference.exact(np.array([3.0], dtype="float32"), "float32")
     difference = (y / third) - (x / third)
     assert difference.error[0] > 0.9 * 2 * 2**-24 / 3
     assert difference.error[0] < 8 * 2**-24
@@ -791,10 +791,10 @@ def test_cancellation_is_judged_by_what_cancels():
 def test_a_root_is_bounded_down_to_0():
     """|sqrt(x + e) - sqrt(x)| for every e within the error, also where x is below it."""
     for value, error in ((4.0, 1e-3), (1e-12, 1e-3), (0.0, 1e-6), (0.0, 0.0), (1e-3, 1e-3)):
-        root = parity_reference.Bounded(np.array([value]), np.array([error]), 2.0**-24).sqrt()
+        root = reference.Bounded(np.array([value]), np.array([error]), 2.0**-24).sqrt()
         shifted = np.maximum(value + error * np.linspace(-1, 1, 101), 0)
         assert np.abs(np.sqrt(shifted) - root.value).max() <= root.error[0]
-    exact = parity_reference.exact(np.array([2.0], dtype="float32"), "float32").sqrt()
+    exact = reference.exact(np.array([2.0], dtype="float32"), "float32").sqrt()
     assert exact.error[0] == pytest.approx(2**-24 * math.sqrt(2))
 
 
@@ -802,15 +802,15 @@ def test_counting_by_the_definition():
     nan, inf = math.nan, math.inf
     a = np.array([[1, 2, nan, -inf, 0.0, 1], [2, 2, nan, -inf, -0.0, nan], [0, 2, 9, -inf, -1, inf]])
     for label, wanted in enumerate(([0, 1, 1, 1, 1, 0], [1, 0, 0, 0, 0, 1], [0] * 6)):
-        found = [parity_reference.right(a[:, [i]], np.array([label])) for i in range(6)]
+        found = [reference.right(a[:, [i]], np.array([label])) for i in range(6)]
         assert found == wanted
     single = np.array([[0.5, 0.51, nan, 0.2, 0.7]])
-    assert parity_reference.right(single, np.array([0, 1, 0, 0, 1])) == 5
-    assert parity_reference.right(single, np.array([1, 0, 1, 1, 0])) == 0
+    assert reference.right(single, np.array([0, 1, 0, 0, 1])) == 5
+    assert reference.right(single, np.array([1, 0, 1, 1, 0])) == 0
 
 
 def test_the_reference_imports_nothing_of_gpunet():
-    tree = ast.parse(Path(parity_reference.__file__).read_text(encoding="utf-8"))
+    tree = ast.parse(Path(reference.__file__).read_text(encoding="utf-8"))
     modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert "numpy" in modules
@@ -818,20 +818,20 @@ def test_the_reference_imports_nothing_of_gpunet():
 
 
 def test_everything_built_in_has_a_reference_and_a_case():
-    names = set(parity_cases.ACTIVATIONS)
-    assert names == set(parity_reference.ACTIVATIONS) == set(parity_reference.PULL_BACKS)
+    names = set(cases.ACTIVATIONS)
+    assert names == set(reference.ACTIVATIONS) == set(reference.PULL_BACKS)
     assert names > set(activations.BUILT_IN)
-    assert set(parity_cases.COSTS) == set(parity_reference.COSTS) == set(parity_reference.GRADIENTS)
-    assert set(parity_cases.COSTS) > set(costs.BUILT_IN)
+    assert set(cases.COSTS) == set(reference.COSTS) == set(reference.GRADIENTS)
+    assert set(cases.COSTS) > set(costs.BUILT_IN)
     known = set(optimizers.BUILT_IN)
-    assert set(parity_reference.OPTIMIZERS) == set(parity_reference.STATES) == known
+    assert set(reference.OPTIMIZERS) == set(reference.STATES) == known
     rows = references("float32")
     assert {case.verb for case in rows} == VERBS
     assert {case.name for case in rows if case.verb == "update"} == known
     for verb in ("activate", "hadamard_prime"):
         assert {case.name for case in rows if case.verb == verb} == names
     for verb in ("layer_forward", "layer_backward"):
-        assert {case.name for case in rows if case.verb == verb} == {*parity_cases.THOROUGH, "gelu"}
+        assert {case.name for case in rows if case.verb == verb} == {*cases.THOROUGH, "gelu"}
     pairs = {tuple(case.name.split(", ")) for case in rows if case.verb == "output_error"}
     for name, cost in costs.BUILT_IN.items():
         outputs = {output for c, output in pairs if c == name}
@@ -846,7 +846,7 @@ def every_shape(*verbs, name=None):
     """The shapes of these verbs' cases, small and large."""
     return [
         shape
-        for inputs in (parity_cases.SMALL, parity_cases.LARGE)
+        for inputs in (cases.SMALL, cases.LARGE)
         for verb in verbs
         for shape, of in inputs[verb]
         if name in (None, of)

@@ -6,14 +6,15 @@ import sys
 
 import pytest
 
-from gpunet import cli, parity, parity_cases
+from gpunet import cli, parity
 from gpunet.backends.compiled import KNOWN_ACTIVATIONS, why_not_compiled
 from gpunet.backends.numpy import NumPyBackend
+from gpunet.parity import cases, trainings
 
-VERBS = tuple(parity_cases.SMALL)
+VERBS = tuple(cases.SMALL)
 #: Once by the verbs, and once more by the compiled engine, where there is one that knows the network.
-KNOWN = [task for task in parity.tasks(1) if {*task.activations} <= {*KNOWN_ACTIVATIONS}]
-TRAININGS = len(parity.tasks(1)) + (0 if why_not_compiled() else len(KNOWN))
+KNOWN = [task for task in trainings.tasks(1) if {*task.activations} <= {*KNOWN_ACTIVATIONS}]
+TRAININGS = len(trainings.tasks(1)) + (0 if why_not_compiled() else len(KNOWN))
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def test_one_dtype_with_details(gpunet):
     brief = gpunet("parity", "--device", "cpu", "--dtype", "float64")
     full = gpunet("parity", "--device", "cpu", "--dtype", "float64", "--details")
     assert "float32" not in brief.out
-    assert full.out.count("outer_batch") == len(parity_cases.OUTER_BATCH)
+    assert full.out.count("outer_batch") == len(cases.OUTER_BATCH)
     assert "log-likelihood, softmax, 33x127" in full.out
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunet import drawing
-from gpunet.parity import Report, Result, Row, Training, to_dict
+from gpunet.parity.results import Report, Result, Row, Training, to_dict
 
 
 def show(report: Report, details: bool) -> None:

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gpunet import activations, costs, optimizers
-from gpunet import parity_reference as reference
 from gpunet.activations import Activation
 from gpunet.backends import Array, Backend
 from gpunet.costs import Cost
 from gpunet.optimizers import Penalty
-from gpunet.parity_reference import Bounded
+from gpunet.parity import reference
+from gpunet.parity.reference import Bounded
 
 Values = npt.NDArray[Any]
 
