@@ -41,6 +41,12 @@ def test_no_upper_pins():
     assert not [line for line in everything if "<" in line or "==" in line]
 
 
+def test_every_folder_with_code_is_installed():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in (ROOT / "gpunet").rglob("*.py")}
+    assert {*packages} == folders | {"gpunet.kernels"}  # which lies at the top of the repository
+
+
 def test_the_textbook_stays_readable():
     assert len((ROOT / "gpunet" / "backprop.py").read_text().splitlines()) <= 200
 
