@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gpunet import checks, cli_data, logs, model_file, plots, reports, runs
-from gpunet.cli_examples import TrainingData, Validated, with_validation
+from gpunet.cli_examples import TrainingData
 from gpunet.errors import GpunetError, InputError
 from gpunet.network import Network
 from gpunet.runs import Run, UsageError
@@ -174,7 +174,6 @@ def train(run: Run, files: Files, as_json: bool) -> None:
             run = replace(run, eta=network.default_eta(run.optimizer))
         options = _options(run, files)
         Options(**options).dropout_by_layer(len(network.sizes))  # refuses what is wrong before anything is written
-    examples = with_validation(data, run.validation or 0.0, seed)
     network.metadata = _metadata(run, data, network)
     path = None if files.output is None else files.output.expanduser()
     _check_writable(path, network, dataset_files)
@@ -191,13 +190,13 @@ def train(run: Run, files: Files, as_json: bool) -> None:
     logs_of_epochs = files.logs(beside)
     with report, _stopped_by_signals():
         try:
-            report.start(_facts(run, examples, network))
+            report.start(_facts(run, data, network))
             history = network.fit(
-                examples.X,
-                examples.y,
+                data.X,
+                data.y,
                 **options,
                 class_weight=run.class_weight,
-                validation_data=(examples.X_validation, examples.y_validation),
+                validation_data=(data.X_validation, data.y_validation),
                 diagnostics=files.plot is not None,
                 on_epoch=[tell, *logs_of_epochs],
                 on_progress=report.progress,
@@ -210,7 +209,7 @@ def train(run: Run, files: Files, as_json: bool) -> None:
                         if epoch.epoch > last_told and not (files.resume and last_told < 0):
                             report.epoch(epoch)  # it was interrupted between the epoch's end and its report
                 if kept:
-                    _draw(network, examples, files, beside)
+                    _draw(network, data, files, beside)
             except KeyboardInterrupt:
                 print("interrupted again; the training is not saved", file=sys.stderr)
                 sys.exit(130)
@@ -236,7 +235,7 @@ def train(run: Run, files: Files, as_json: bool) -> None:
             }
         )
     print(f"saved {saved}", file=sys.stderr)
-    _draw(network, examples, files, beside)  # last: whatever it comes to, the model is there and the figures are told
+    _draw(network, data, files, beside)  # last: whatever it comes to, the model is there and the figures are told
     if beside.failed:
         sys.exit(1)
 
@@ -290,7 +289,7 @@ def _options(run: Run, files: Files) -> dict[str, Any]:
     return options
 
 
-def _draw(network: Network, data: Validated, files: Files, beside: _Beside) -> None:
+def _draw(network: Network, data: TrainingData, files: Files, beside: _Beside) -> None:
     """Draw the page on the training, if there is to be one."""
     if files.plot is not None and network.history is not None:
         with beside.told(f"--plot {files.plot}"):
@@ -308,7 +307,7 @@ def _metadata(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
     }
 
 
-def _facts(run: Run, data: Validated, network: Network) -> dict[str, Any]:
+def _facts(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
     return {
         "data": data.name,
         "examples": len(data.X),

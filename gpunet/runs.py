@@ -261,9 +261,15 @@ def filled(run: Run, *, is_table: bool, task: str, examples: int) -> Run:
             usual["output_activation"] = "linear" if task == "regression" else "sigmoid"
     if run.layers is not None:
         del usual["hidden"]
-    needs_validation = run.early_stopping is not None or run.schedule in ("plateau", "halving")
-    usual["validation"] = 0.1 if needs_validation else 0.0
+    usual["validation"] = validation_share(run)
     return dataclasses.replace(run, **{key: value for key, value in usual.items() if getattr(run, key) is None})
+
+
+def validation_share(run: Run) -> float:
+    """Return the share of the training examples that is held out to validate on."""
+    if run.validation is not None:
+        return run.validation
+    return 0.1 if run.early_stopping is not None or run.schedule in ("plateau", "halving") else 0.0
 
 
 # -- Values -----------------------------------------------------------------------------------------------------

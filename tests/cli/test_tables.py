@@ -127,6 +127,23 @@ def test_the_scaling_is_that_of_the_training_part(classes, tmp_path, people):
     assert prepared.columns[0].mean * 192 == pytest.approx(round(prepared.columns[0].mean * 192))  # a sum of 192 ages
 
 
+@pytest.mark.parametrize("holdout", [0.2, 0.0])
+def test_nothing_is_learned_from_the_rows_to_validate_on(train, tmp_path, holdout):
+    """The mean of powers of two tells which they are."""
+    rows = [{"x": 2**i, "y": i + 0.5} for i in range(40)]
+    data = write(tmp_path / "t.csv", rows)
+    options = ("--target", "y", "--holdout", holdout, "--validation", 0.25, "--epochs", 1)
+    result = train(data, *options, "-o", "m.safetensors", "--json")
+    start = result.events[0]
+    assert start["validation_examples"] == (8 if holdout else 10)
+    assert start["examples"] == (24 if holdout else 30)
+    assert start["test_examples"] == (8 if holdout else 30)
+    prepared = Preprocessing.from_json(Network.load(tmp_path / "m.safetensors").metadata["preprocessing"])
+    trained_on = f"{round(prepared.columns[0].mean * start['examples']):b}"[::-1]
+    assert trained_on.count("1") == start["examples"]
+    assert prepared.target.mean == pytest.approx(np.mean([i + 0.5 for i, bit in enumerate(trained_on) if bit == "1"]))
+
+
 def test_each_class_has_its_share_in_the_test_part(train, tmp_path):
     rows = [{"x": i, "y": "abc"[0 if i < 80 else 1 if i < 98 else 2]} for i in range(100)]
     for holdout, counts in ((0.2, {"a": 16, "b": 4}), (0.5, {"a": 40, "b": 9, "c": 1})):
