@@ -50,7 +50,7 @@ def test_json_lines(runner, request, folder):
     events = result.events
     assert [event["event"] for event in events] == ["start", "epoch", "epoch", "epoch", "end"]
     for number, event in enumerate(events[1:-1]):
-        assert set(event) == {"event", "epoch", "cost", "accuracy", "seconds"}
+        assert set(event) == {"event", "epoch", "cost", "validation_cost", "accuracy", "seconds"}
         assert event["epoch"] == number
         assert event["cost"] > 0
         assert 0 <= event["accuracy"] <= 1
