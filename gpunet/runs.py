@@ -340,10 +340,8 @@ def columns(texts: Sequence[str], what: str) -> tuple[str, ...]:
 
 
 def _texts(value: Any, what: str) -> tuple[str, ...]:
-    if isinstance(value, str):
-        return columns([value], what)
     if not isinstance(value, list):
-        raise InputError(f"{what} must be a list, got {_shown(value)}.")
+        raise InputError(f'{what} must be a list such as ["a", "b"], got {_shown(value)}.')
     for part in value:
         if not isinstance(part, str):
             raise InputError(f"{what} must be a list of text, got {_shown(part)} in it.")

@@ -126,6 +126,7 @@ def test_text_of_every_kind_is_written_as_toml():
         ("hidden = 3", "c.toml: hidden must be a list, got 3"),
         ('hidden = [3, "x"]', "c.toml: hidden: each number must be a whole number of at least 1, got 'x'"),
         ("hidden = [0]", "c.toml: hidden: each number must be a whole number of at least 1, got 0"),
+        ("drop = 'a,b'", r"c.toml: drop must be a list such as \[.a., .b.\], got 'a,b'"),
         ("drop = [3]", "c.toml: drop must be a list of text, got 3"),
         ("data = 2020-01-01", "c.toml: data must be text"),
         # Found by the fuzzer.
