@@ -101,7 +101,8 @@ def _parameter(name: str) -> inspect.Parameter:
         is_list = kind not in (str, int, float, bool)
         own_limits = {} if is_list else {key: limits[key] for key in ("min", "max") if key in limits}
         info = typer.Option(help=field.metadata["help"], rich_help_panel=field.metadata["group"], **own_limits)
-        kind, default = (str if is_list else kind) | None, None if is_list else default
+        of_list = list[str] if kind == tuple[str, ...] else str  # columns may be named one by one
+        kind, default = (of_list if is_list else kind) | None, None if is_list else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
 
 
@@ -182,7 +183,12 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Add the probability of each class, of a table.")
     ] = False,
-    keep: Annotated[str, typer.Option(help="Columns of the table to keep beside the predictions: id,name.")] = "",
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Columns of the table to keep beside the predictions: id,name. May be given several times."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write a table here, .csv or .parquet, not to the screen.")
     ] = None,
@@ -203,7 +209,8 @@ def predict(
             "--json gives all outputs, one object a line; leave --probabilities, --keep and --output out."
         )
     network = _load(model, device)
-    kept = [name.strip() for name in keep.split(",") if name.strip()]
+    with runs.usage():
+        kept = runs.columns(keep or (), "--keep")
     given = cli_data.for_model(network, data, target, with_labels=False, keep=kept, max_bytes=max_bytes)
     outputs = network.outputs(given.X)
     prepared = Preprocessing.of_model(network.metadata, network.sizes)

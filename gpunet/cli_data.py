@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import cli_tables, datasets
-from gpunet.cli_examples import ForModel, TrainingData, split
+from gpunet import cli_tables, datasets, runs
+from gpunet.cli_examples import ForModel, TrainingData, split, split_validation
 from gpunet.datasets import Dataset, Table
 from gpunet.datasets.columns import some
 from gpunet.datasets.loading import TABLES
@@ -51,12 +51,19 @@ def to_train(run: Run, seed: int) -> TrainingData:
     assert dataset.y is not None
     assert dataset.X_test is not None
     assert dataset.y_test is not None
+    is_tested_apart, share = dataset.X_test is not dataset.X, runs.validation_share(run)
+    X, y, X_validation, y_validation = dataset.X, dataset.y, dataset.X_test, dataset.y_test
+    if share:
+        kept, held = split_validation(dataset.name, len(X), y, share, seed)
+        X, y, X_validation, y_validation = X[kept], y[kept], X[held], y[held]
     return TrainingData(
         dataset.name,
-        dataset.X,
-        dataset.y,
-        dataset.X_test,
-        dataset.y_test,
+        X,
+        y,
+        X_validation,
+        y_validation,
+        dataset.X_test if is_tested_apart else X,
+        dataset.y_test if is_tested_apart else y,
         "classification",
         max(dataset.n_classes, 2),
         dataset.classes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,16 @@ from gpunet.training.holdout import hold_out
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Data to train on, with a test part.
+    """Data to train on, with what each epoch is validated on and a test part.
+
+    The parts may be the same objects: without a test part of its own it is tested on what it learns from, and where
+    nothing is held out to validate on, each epoch is shown on the test part.
 
     Attributes
     ----------
     name : str
-    X, X_test : arrays of shape (examples, n_in)
-    y, y_test : arrays
+    X, X_validation, X_test : arrays of shape (examples, n_in)
+    y, y_validation, y_test : arrays
         Class indices (examples,), or numbers (examples, 1).
     task : {"classification", "regression"}
     n_out : int
@@ -42,6 +45,8 @@ class TrainingData:
     name: str
     X: npt.NDArray[Any]
     y: npt.NDArray[Any]
+    X_validation: npt.NDArray[Any]
+    y_validation: npt.NDArray[Any]
     X_test: npt.NDArray[Any]
     y_test: npt.NDArray[Any]
     task: str
@@ -52,36 +57,6 @@ class TrainingData:
     features: tuple[str, ...] | None = None
     preprocessing: Preprocessing | None = None
     about: str = ""
-
-
-@dataclass(frozen=True)
-class Validated(TrainingData):
-    """Data to train on, with what each epoch is validated on: `X_validation` and `y_validation`."""
-
-    X_validation: npt.NDArray[Any] = field(kw_only=True)
-    y_validation: npt.NDArray[Any] = field(kw_only=True)
-
-
-def with_validation(data: TrainingData, share: float, seed: int) -> Validated:
-    """Return the data with a share of the training examples held out to validate on, of each class alike.
-
-    Without a share each epoch is shown on the test part. What decides on the training needs one, or the test would be
-    of what was chosen by it.
-    """
-    given = {f.name: getattr(data, f.name) for f in fields(data)}
-    if not share:
-        return Validated(**given, X_validation=data.X_test, y_validation=data.y_test)
-    labels = data.y if data.task == "classification" else None
-    kept, held = split(len(data.X), labels, share, seed)
-    if len(kept) == len(data.X):
-        raise InputError(
-            f"{data.name}: a validation share of {share:g} of {len(data.X)} examples is none; choose a larger one."
-        )
-    tested_on_itself = data.X_test is data.X
-    given |= {"X": data.X[kept], "y": data.y[kept]}
-    if tested_on_itself:
-        given |= {"X_test": given["X"], "y_test": given["y"]}
-    return Validated(**given, X_validation=data.X[held], y_validation=data.y[held])
 
 
 @dataclass(frozen=True)
@@ -111,3 +86,16 @@ def split(
     """Return the rows to train on and those to test on; where none are split off, all rows are both."""
     kept, tested = hold_out(n, labels, holdout, np.random.default_rng(seed))
     return (kept, tested) if len(tested) else (kept, kept)
+
+
+def split_validation(
+    name: str, n: int, labels: npt.NDArray[Any] | None, share: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the rows to train on and those to validate on, of each class alike.
+
+    What decides on the training needs rows of its own, or the test would be of what was chosen by it.
+    """
+    kept, held = hold_out(n, labels, share, np.random.default_rng(seed))
+    if not len(held):
+        raise InputError(f"{name}: a validation share of {share:g} of {n} examples is none; choose a larger one.")
+    return kept, held

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from gpunet import datasets, preprocessing
-from gpunet.cli_examples import ForModel, TrainingData, split
+from gpunet import datasets, preprocessing, runs
+from gpunet.cli_examples import ForModel, TrainingData, split, split_validation
 from gpunet.datasets import Table
 from gpunet.datasets.columns import find_target, some
 from gpunet.encodings import Classes, Numbers, as_labels
@@ -22,18 +22,25 @@ from gpunet.runs import Run
 
 
 def to_train(run: Run, data: Path, seed: int) -> TrainingData:
-    """Return a table with a part to test on: the run's file `test`, or a share split off."""
+    """Return a table with a part to test on: the run's file `test`, or a share split off.
+
+    What is learned of its columns is learned from the rows to train on alone.
+    """
     options: dict[str, Any] = {"target": run.target, "as_text": run.categorical, "max_bytes": run.max_bytes}
     table = datasets.read_table(data, **options)  # "007" stays so
     target = _target(run, table)
     task, why = preprocessing.task_of(table, target, run.task)
     if table.n_rows < 2:
         raise InputError(f"{table.name} has one row only; at least two are needed to learn anything.")
-    rows = np.arange(table.n_rows)
-    kept, tested = rows, rows
+    labels = as_labels(table, target) if task == "classification" else None
+    trained = tested = np.arange(table.n_rows)
     if run.test is None:
-        labels = as_labels(table, target) if task == "classification" else None
-        kept, tested = split(table.n_rows, labels, run.holdout, seed)
+        trained, tested = split(table.n_rows, labels, run.holdout, seed)
+    is_tested_apart, validated, share = tested is not trained, tested, runs.validation_share(run)
+    if share:
+        labels = None if labels is None else labels[trained]
+        kept, held = split_validation(table.name, len(trained), labels, share, seed)
+        trained, validated = trained[kept], trained[held]
     prepared = Preprocessing.fit(
         table,
         target,
@@ -41,21 +48,24 @@ def to_train(run: Run, data: Path, seed: int) -> TrainingData:
         categorical=run.categorical,
         drop=run.drop,
         missing=run.missing,
-        rows=kept,
+        rows=trained,
         # Outputs with a range of their own, as the Poisson cost's, are for numbers as they are.
         scale_target=run.output_activation in (None, "linear") and run.cost != "poisson",
     )
     X, y = prepared.inputs(table, run.dtype), prepared.targets(table, run.dtype)
-    X_train, y_train = (X[kept], y[kept]) if len(kept) < len(X) else (X, y)
-    # The same objects say that there is no part of its own to test on.
-    X_test, y_test = (X[tested], y[tested]) if len(kept) < len(X) else (X, y)
+    X_train, y_train = (X[trained], y[trained]) if len(trained) < len(X) else (X, y)
+    # The same objects say that there is no part of its own.
+    X_test, y_test = (X[tested], y[tested]) if is_tested_apart else (X_train, y_train)
     if run.test is not None:
         other = datasets.read_table(Path(run.test), **options)
         X_test, y_test = prepared.inputs(other, run.dtype), prepared.targets(other, run.dtype)
+    X_validation, y_validation = (X[validated], y[validated]) if share else (X_test, y_test)
     return TrainingData(
         table.name,
         X_train,
         y_train,
+        X_validation,
+        y_validation,
         X_test,
         y_test,
         task,

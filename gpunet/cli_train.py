@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import secrets
 import signal
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gpunet import checks, cli_data, logs, model_file, plots, reports, runs
-from gpunet.cli_examples import TrainingData, Validated, with_validation
-from gpunet.errors import DeviceError, DivergenceError, GpunetError, InputError
+from gpunet.cli_examples import TrainingData
+from gpunet.errors import GpunetError, InputError
 from gpunet.network import Network
 from gpunet.runs import Run, UsageError
 from gpunet.training.options import Options
@@ -61,6 +62,37 @@ class _Stopped(KeyboardInterrupt):
         self.exit_code = 128 + number
 
 
+class _Beside:
+    """What is written beside the model and may fail: that is told, and costs neither training nor model."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    @contextmanager
+    def told(self, what: str) -> Iterator[None]:
+        """Within it an error of writing is told and goes no further."""
+        try:
+            yield
+        except (GpunetError, OSError) as error:
+            self.failed = True
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            print(f"error: {what}: {reason}", file=sys.stderr)
+
+    def log(self, write: Callable[[Epoch], None], what: str) -> Callable[[Epoch], None]:
+        """Return a log that after its first error writes no more."""
+        is_whole = True
+
+        def log(epoch: Epoch) -> None:
+            nonlocal is_whole
+            if is_whole:
+                is_whole = False
+                with self.told(f"{what} ends before epoch {epoch.epoch}"):
+                    write(epoch)
+                    is_whole = True
+
+        return log
+
+
 @dataclass(frozen=True)
 class Files:
     """What a training writes: the model, a checkpoint to go on from (if `resume`, right now), a picture and logs."""
@@ -90,18 +122,15 @@ class Files:
             )
         return self.checkpoint if self.checkpoint.exists() else None
 
-    @contextmanager
-    def logs(self) -> Iterator[list[Callable[[Epoch], None]]]:
-        """Give what writes the logs, to be called with each epoch."""
+    def logs(self, beside: _Beside) -> list[Callable[[Epoch], None]]:
+        """Return what writes the logs, to be called with each epoch."""
         found: list[Callable[[Epoch], None]] = []
         if self.log is not None:
             kind = logs.CSVLog if self.log.suffix.lower() == ".csv" else logs.JSONLinesLog
-            found.append(kind(self.log, append=self.resume))
-        if self.tensorboard is None:
-            yield found
-            return
-        with logs.TensorBoardLog(self.tensorboard) as board:
-            yield [*found, board]
+            found.append(beside.log(kind(self.log, append=self.resume), f"--log {self.log}"))
+        if self.tensorboard is not None:
+            found.append(beside.log(logs.TensorBoardLog(self.tensorboard), f"--tensorboard {self.tensorboard}"))
+        return found
 
     def check(self, dataset_files: list[Path]) -> None:
         """Refuse what can not be written by its name, or would replace what is read or written besides."""
@@ -145,12 +174,12 @@ def train(run: Run, files: Files, as_json: bool) -> None:
             run = replace(run, eta=network.default_eta(run.optimizer))
         options = _options(run, files)
         Options(**options).dropout_by_layer(len(network.sizes))  # refuses what is wrong before anything is written
-    examples = with_validation(data, run.validation or 0.0, seed)
     network.metadata = _metadata(run, data, network)
     path = None if files.output is None else files.output.expanduser()
     _check_writable(path, network, dataset_files)
 
     report, last_told = reports.choose(as_json), -1
+    beside = _Beside()
 
     def tell(epoch: Epoch) -> None:
         nonlocal last_told
@@ -158,27 +187,29 @@ def train(run: Run, files: Files, as_json: bool) -> None:
         last_told = epoch.epoch
 
     started = time.perf_counter()
-    with report, files.logs() as logs_of_epochs, _stopped_by_signals():
+    logs_of_epochs = files.logs(beside)
+    with report, _stopped_by_signals():
         try:
-            report.start(_facts(run, examples, network))
+            report.start(_facts(run, data, network))
             history = network.fit(
-                examples.X,
-                examples.y,
+                data.X,
+                data.y,
                 **options,
                 class_weight=run.class_weight,
-                validation_data=(examples.X_validation, examples.y_validation),
+                validation_data=(data.X_validation, data.y_validation),
                 diagnostics=files.plot is not None,
                 on_epoch=[tell, *logs_of_epochs],
                 on_progress=report.progress,
             )
-        except (KeyboardInterrupt, DivergenceError, DeviceError, OSError) as error:
-            for epoch in network.history.epochs if network.history else ():
-                if epoch.epoch > last_told and not (files.resume and last_told < 0):
-                    report.epoch(epoch)  # it was interrupted between the epoch's end and its report
+        except (KeyboardInterrupt, Exception) as error:  # whatever it is, what was learned is kept
             try:
                 kept = _save_what_is_done(network, path)
+                with contextlib.suppress(OSError):  # it may be what has ended the training
+                    for epoch in network.history.epochs if network.history else ():
+                        if epoch.epoch > last_told and not (files.resume and last_told < 0):
+                            report.epoch(epoch)  # it was interrupted between the epoch's end and its report
                 if kept:
-                    _draw(network, examples, files)
+                    _draw(network, data, files, beside)
             except KeyboardInterrupt:
                 print("interrupted again; the training is not saved", file=sys.stderr)
                 sys.exit(130)
@@ -204,7 +235,9 @@ def train(run: Run, files: Files, as_json: bool) -> None:
             }
         )
     print(f"saved {saved}", file=sys.stderr)
-    _draw(network, examples, files)  # last: whatever it may come to, the model is there and the figures are told
+    _draw(network, data, files, beside)  # last: whatever it comes to, the model is there and the figures are told
+    if beside.failed:
+        sys.exit(1)
 
 
 # -- From the options to the network -----------------------------------------------------------------------------
@@ -256,10 +289,11 @@ def _options(run: Run, files: Files) -> dict[str, Any]:
     return options
 
 
-def _draw(network: Network, data: Validated, files: Files) -> None:
+def _draw(network: Network, data: TrainingData, files: Files, beside: _Beside) -> None:
     """Draw the page on the training, if there is to be one."""
     if files.plot is not None and network.history is not None:
-        plots.save(files.plot, network.history, network, data.X_test, data.y_test, class_names=data.classes)
+        with beside.told(f"--plot {files.plot}"):
+            plots.save(files.plot, network.history, network, data.X_test, data.y_test, class_names=data.classes)
 
 
 def _metadata(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
@@ -273,7 +307,7 @@ def _metadata(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
     }
 
 
-def _facts(run: Run, data: Validated, network: Network) -> dict[str, Any]:
+def _facts(run: Run, data: TrainingData, network: Network) -> dict[str, Any]:
     return {
         "data": data.name,
         "examples": len(data.X),

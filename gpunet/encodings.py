@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet.datasets.columns import Table, is_missing, some
+from gpunet.datasets.columns import Table, as_option, is_missing, some
 from gpunet.errors import InputError
 
 #: Text of more different values than this, and than a tenth of the rows, is no kind of thing but a name.
@@ -108,7 +108,7 @@ class Categories:
         raise InputError(
             f"{table.name}: column {name!r} has {len(categories)} different values in {len(kept)} rows, such as "
             f"{categories[0]!r:.40}, and each would be an input; {leave_out(name)}, or say that they are kinds of "
-            f"things (--categorical {name}; up to {MOST_CATEGORIES})."
+            f"things (--categorical {as_option(name)}; up to {MOST_CATEGORIES})."
         )
 
     @property
@@ -238,7 +238,7 @@ def check_none_missing(table: Table, name: str, advice: str = "fill it in, or dr
 
 def leave_out(name: str) -> str:
     """Say how a column is left out."""
-    return f"leave the column out (--drop {name}, in Python drop=[{name!r}])"
+    return f"leave the column out (--drop {as_option(name)}, in Python drop=[{name!r}])"
 
 
 def at(table: Table, row: int, name: str) -> str:

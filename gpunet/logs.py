@@ -8,13 +8,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import secrets
 import time
-import weakref
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 from gpunet import optional
-from gpunet.errors import FileFormatError, InputError
+from gpunet.errors import FileFormatError
 from gpunet.model_file import check_replaceable, replace_file
 from gpunet.training.history import cells, csv_line, json_line
 from gpunet.training.record import Epoch
@@ -149,7 +150,6 @@ class TensorBoardLog:
     """Event files for TensorBoard, which shows them with ``tensorboard --logdir FOLDER`` while the training runs.
 
     The numbers of layer l are ``delta_norm/layer_l``, .... Each epoch is on the disk when the next one begins.
-    `close`, or the end of a ``with`` block, closes the file.
 
     Parameters
     ----------
@@ -166,40 +166,35 @@ class TensorBoardLog:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self._events, self._summaries, files = (
+        events, self._summaries, self._records = (
             optional.library(f"tensorboard.{module}", "TensorBoardLog", "gpunet[tensorboard]")
-            for module in ("compat.proto.event_pb2", "compat.proto.summary_pb2", "summary.writer.event_file_writer")
+            for module in ("compat.proto.event_pb2", "compat.proto.summary_pb2", "summary.writer.record_writer")
         )
+        self._event, self._session = events.Event, events.SessionLog
         self.folder = Path(folder)
-        self._file = files.EventFileWriter(os.fspath(folder))
-        self._close = weakref.finalize(self, self._file.close)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads what has "tfevents" in its name, in the order of the names.
+        self._path = self.folder / f"events.out.tfevents.{time.time_ns()}.{secrets.token_hex(4)}"
+        self._write({"file_version": "brain.Event:2"})  # that it can not be is better known before the training
         self._begun = False
 
     def __call__(self, epoch: Epoch) -> None:
         """Write the epoch."""
-        if not self._close.alive:
-            raise InputError(f"the TensorBoardLog of {self.folder} is closed; make another one for another training.")
-        if not self._begun:  # from here on, what an earlier training wrote to the folder does not count
-            start = self._events.SessionLog(status=self._events.SessionLog.START)
-            self._write(epoch.epoch, session_log=start)
-            self._begun = True
         row = {name: value for name, value in epoch.row().items() if name != "epoch" and value is not None}
         values = [self._summaries.Summary.Value(tag=_tag(name), simple_value=value) for name, value in row.items()]
-        self._write(epoch.epoch, summary=self._summaries.Summary(value=values))
-        self._file.flush()
+        entries = [{"step": epoch.epoch, "summary": self._summaries.Summary(value=values)}]
+        if not self._begun:  # from here on, what an earlier training wrote to the folder does not count
+            start = self._session(status=self._session.START)
+            entries.insert(0, {"step": epoch.epoch, "session_log": start})
+        self._write(*entries)
+        self._begun = True
 
-    def _write(self, step: int, **what: object) -> None:
-        self._file.add_event(self._events.Event(wall_time=time.time(), step=step, **what))
-
-    def close(self) -> None:
-        """Close the file; closing it again does nothing."""
-        self._close()
-
-    def __enter__(self) -> TensorBoardLog:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
+    def _write(self, *entries: dict[str, Any]) -> None:
+        """Append events to the file. TensorBoard's own writer does so in a thread, which loses the last error."""
+        with self._path.open("ab") as file:
+            for entry in entries:
+                event = self._event(wall_time=time.time(), **entry)
+                self._records.RecordWriter(file).write(event.SerializeToString())
 
 
 def _tag(name: str) -> str:

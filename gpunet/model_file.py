@@ -14,6 +14,7 @@ import json
 import math
 import os
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -32,6 +33,8 @@ VERSION = 1
 Arrays = list[npt.NDArray[Any]]
 
 _TRAINING = "gpunet.training"
+#: Seconds after its last change from which a part is nobody's; a process number would say nothing on a shared disk.
+_SURELY_LEFT = 3600.0
 
 
 @dataclass(frozen=True)
@@ -135,20 +138,22 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):  # on a read-only disk not even what is not there can be removed
             part.unlink()
-        reason = error.strerror
-        if isinstance(error, FileNotFoundError) and place.parent.is_dir():
-            reason = "another training began to write to it; give each a file of its own"  # and called `remove_parts`
-        raise type(error)(error.errno, reason, str(path)) from error  # names the user's file, not the part
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # names the user's file, not the part
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
 def remove_parts(path: Path) -> None:
-    """Remove what processes that were killed while they wrote to `path` have left beside it."""
+    """Remove what processes that were killed while they wrote to `path` have left beside it.
+
+    What was written to within the last hour may be another process's, which is still at it, and stays.
+    """
     place = path.resolve()
     for part in place.parent.glob(f"{glob.escape(_part_prefix(place))}????????.part"):
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # it was renamed or removed in between
+            if time.time() - part.stat().st_mtime > _SURELY_LEFT:
+                part.unlink()
 
 
 def _part_prefix(place: Path) -> str:

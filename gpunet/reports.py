@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -31,6 +32,11 @@ _MOST_LINES, _FIRST_LINES, _LINE_SECONDS = 50, 5, 1.0
 def spelled(metrics: dict[str, float]) -> str:
     """Return metrics as people read them."""
     return ", ".join(METRICS[name].format(value) for name, value in metrics.items())
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number for JSON, which has no NaN and no infinity."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _settings(facts: dict[str, Any]) -> str:
@@ -85,7 +91,8 @@ class JsonReport(Report):
                 "event": "epoch",
                 "epoch": epoch.epoch,
                 "cost": epoch.cost,
-                self._score: epoch.validation_score,
+                "validation_cost": _finite(epoch.validation_cost),
+                self._score: _finite(epoch.validation_score),
                 "seconds": epoch.seconds,
             }
         )
@@ -104,6 +111,7 @@ class PlainReport(Report):
     def start(self, facts: dict[str, Any]) -> None:
         self._last_line = time.monotonic()
         self._n, self._aim, self._epochs = facts["validation_examples"], facts["task"], facts["epochs"]
+        self._decides = not facts["validated_on_test_data"]
         self._line(
             f"Training {facts['sizes']} on {facts['examples']:,} examples of {facts['data']}, tested on "
             f"{facts['test_examples']:,}{' of them' if facts['tested_on_training_data'] else ''}"
@@ -128,7 +136,10 @@ class PlainReport(Report):
         score = epoch.validation_score or 0.0
         is_count = self._aim == "classification"
         shown = f"{round(score * self._n)} / {self._n}" if is_count else f"R2 {score:.4f}"
-        self._line(f"Epoch {epoch.epoch}: {shown}, cost {epoch.cost:.4f}, {epoch.seconds:.2f} s")
+        costs = f"cost {epoch.cost:.4f}"
+        if self._decides and epoch.validation_cost is not None:  # else the line is the book's, and of the test part
+            costs += f", validation cost {epoch.validation_cost:.4f}"
+        self._line(f"Epoch {epoch.epoch}: {shown}, {costs}, {epoch.seconds:.2f} s")
 
     def end(self, facts: dict[str, Any]) -> None:
         metrics = spelled({name: facts[name] for name in METRICS if name in facts})

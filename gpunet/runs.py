@@ -12,14 +12,14 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gpunet import checks, model_file
-from gpunet.datasets.columns import near
+from gpunet.datasets.columns import names_in, near
 from gpunet.datasets.stream import open_regular
 from gpunet.errors import FileFormatError, InputError, one_line
 from gpunet.presets import PRESETS
@@ -77,8 +77,12 @@ class Run:
     data_sha256: str | None = _option(None, "", _DATA)
     target: str | None = _option(None, "The column to predict, by name or number.", _DATA)
     task: str = _option("auto", "auto, classification or regression: what a table's target is.", _DATA)
-    drop: tuple[str, ...] = _option((), "Columns of a table that are not inputs: a,b,c.", _DATA)
-    categorical: tuple[str, ...] = _option((), "Columns of a table that hold kinds, though as numbers: a,b,c.", _DATA)
+    drop: tuple[str, ...] = _option(
+        (), "Columns of a table that are not inputs: a,b,c. May be given several times.", _DATA
+    )
+    categorical: tuple[str, ...] = _option(
+        (), "Columns of a table that hold kinds, though as numbers: a,b,c. May be given several times.", _DATA
+    )
     missing: str = _option("error", "error, or fill: missing values count as the mean, or as no category.", _DATA)
     test: str | None = _option(None, "Data to test on, if not part of DATA.", _DATA)
     max_bytes: int | None = _option(
@@ -261,9 +265,15 @@ def filled(run: Run, *, is_table: bool, task: str, examples: int) -> Run:
             usual["output_activation"] = "linear" if task == "regression" else "sigmoid"
     if run.layers is not None:
         del usual["hidden"]
-    needs_validation = run.early_stopping is not None or run.schedule in ("plateau", "halving")
-    usual["validation"] = 0.1 if needs_validation else 0.0
+    usual["validation"] = validation_share(run)
     return dataclasses.replace(run, **{key: value for key, value in usual.items() if getattr(run, key) is None})
+
+
+def validation_share(run: Run) -> float:
+    """Return the share of the training examples that is held out to validate on."""
+    if run.validation is not None:
+        return run.validation
+    return 0.1 if run.early_stopping is not None or run.schedule in ("plateau", "halving") else 0.0
 
 
 # -- Values -----------------------------------------------------------------------------------------------------
@@ -296,6 +306,8 @@ def _checked(values: Mapping[str, Any], where: str | None) -> dict[str, Any]:
 def _value(name: str, value: Any, where: str | None) -> Any:
     what = f"--{name.replace('_', '-')}" if where is None else f"{where}{name}"
     kind, limits = kind_of(name), FIELDS[name].metadata["limits"]
+    if kind == tuple[str, ...]:
+        return columns(value, what) if where is None else _texts(value, what)
     if typing.get_origin(kind) is tuple:
         return _several(value, what, typing.get_args(kind)[0], limits)
     if kind is str or kind is bool:
@@ -319,12 +331,29 @@ def _number(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> A
     raise InputError(f"{what} must be {' '.join([noun, ' and '.join(bounds)]).strip()}, got {_shown(value)}.")
 
 
+def columns(texts: Sequence[str], what: str) -> tuple[str, ...]:
+    """Return the columns that an option of the command line names each time that it is given; see `names_in`."""
+    try:
+        return tuple(name for text in texts for name in names_in(text))
+    except InputError as error:
+        raise InputError(f"{what} {error}") from error
+
+
+def _texts(value: Any, what: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise InputError(f'{what} must be a list such as ["a", "b"], got {_shown(value)}.')
+    for part in value:
+        if not isinstance(part, str):
+            raise InputError(f"{what} must be a list of text, got {_shown(part)} in it.")
+    return tuple(value)
+
+
 def _several(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> tuple[Any, ...]:
     if isinstance(value, str):
         cells = [cell.strip() for cell in value.strip().removeprefix("[").removesuffix("]").split(",")]
         parts: list[Any] = [] if cells == [""] else cells
         try:
-            if kind is not str and not (value.isascii() and "_" not in value):  # which int and float would take
+            if not (value.isascii() and "_" not in value):  # which int and float would take
                 raise ValueError
             parts = [kind(cell) for cell in parts]
         except ValueError:
@@ -336,12 +365,7 @@ def _several(value: Any, what: str, kind: type, limits: Mapping[str, float]) -> 
         parts = value
     else:
         raise InputError(f"{what} must be a list, got {_shown(value)}.")
-    if kind is not str:
-        return tuple(_number(part, f"{what}: each number", kind, limits) for part in parts)
-    for part in parts:
-        if not isinstance(part, str):
-            raise InputError(f"{what} must be a list of text, got {_shown(part)} in it.")
-    return tuple(parts)
+    return tuple(_number(part, f"{what}: each number", kind, limits) for part in parts)
 
 
 def _is_finite(value: float) -> bool:

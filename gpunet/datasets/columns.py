@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import difflib
+import io
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
@@ -89,6 +92,30 @@ def near(name: str, names: Collection[str]) -> str:
     by_lower = {known.lower(): known for known in names}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f" Did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+def names_in(text: str) -> list[str]:
+    """Return the column names in an option's text: a line of CSV, so that "a, b" in quotes is one.
+
+    Raises
+    ------
+    InputError
+        If its quotes are not those of CSV.
+    """
+    try:
+        cells = next(csv.reader([text], skipinitialspace=True, strict=True), [])
+    except csv.Error:
+        raise InputError(
+            f"must be columns such as 'a,b', a name with a comma in double quotes: 'a,\"b, c\"', got {text!r:.60}."
+        ) from None
+    return [cell.strip() for cell in cells if cell.strip()]
+
+
+def as_option(name: str) -> str:
+    """Return a column's name as it is written on a command line, where `names_in` reads it."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([name])
+    return shlex.quote(line.getvalue())
 
 
 def find_target(path: str, names: list[str] | None, width: int, target: str | int | None) -> int | None:

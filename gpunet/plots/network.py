@@ -11,8 +11,10 @@ import numpy.typing as npt
 
 from gpunet import checks, drawing, targets
 from gpunet.drawing import BLUE, GREY, LABEL, SMALL, TITLE, Axes, Figure
+from gpunet.encodings import Numbers
 from gpunet.errors import InputError
 from gpunet.network import Network
+from gpunet.preprocessing import Preprocessing
 from gpunet.training.metrics import to_classes
 
 #: More neurons are not drawn; nobody could tell them apart.
@@ -197,8 +199,8 @@ def draw_confusion(
     shown = range(0, n, every)
     texts = [_shortened(names[i]) for i in shown]
     turned = 0.65 * letters * max(map(len, texts)) > every * cell
-    axis.set_xticks(shown, texts, fontsize=letters, rotation=90 if turned else 0)
-    axis.set_yticks(shown, texts, fontsize=letters)
+    axis.set_xticks(shown, texts, fontsize=letters, rotation=90 if turned else 0, parse_math=False)
+    axis.set_yticks(shown, texts, fontsize=letters, parse_math=False)
     if n <= _NUMBERED:
         for i, j in np.argwhere(matrix):
             text = str(matrix[i, j])
@@ -217,11 +219,18 @@ def _shortened(name: str) -> str:
 
 
 def draw_predicted(axis: Axes, net: Network, X: Any, y: Any, size: float) -> None:
-    """Draw what a network for regression says against what is true."""
+    """Draw what a network for regression says against what is true, in the unit of the table that it was made for."""
     true = checks.real_array(y, "y").reshape(len(y), -1)
     predicted = net.outputs(X)
+    prepared, words = Preprocessing.of_model(net.metadata, net.sizes), ("target y", "output a")
+    if prepared is not None and isinstance(prepared.target, Numbers):
+        true, predicted = prepared.predictions(true), prepared.predictions(predicted)
+        name = _shortened(prepared.target.name)
+        words = name, f"{name}, predicted"
     every = math.ceil(true.size / _MOST_POINTS)
-    drawing.panel(axis, f"R² {net.score(X, y):.4f}", "target y", "output a", size)
+    drawing.panel(axis, f"R² {net.score(X, y):.4f}", *words, size)
+    for label in (axis.xaxis.label, axis.yaxis.label):
+        label.set_parse_math(False)  # a dollar in a name begins no formula
     axis.plot(true.ravel()[::every], predicted.ravel()[::every], "o", color=BLUE, markersize=4, alpha=0.4, mew=0)
     ends = [float(min(true.min(), predicted.min())), float(max(true.max(), predicted.max()))]
     axis.plot(ends, ends, "--", color=GREY, linewidth=1.5)

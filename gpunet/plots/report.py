@@ -28,7 +28,8 @@ def training_report(
 ) -> Figure:
     """Draw one page: the course of the training, and on test data the confusion matrix or, for numbers, their errors.
 
-    Where the input could be a square image, the weights of layer 1 are drawn as images too.
+    Where the input could be a square image, the weights of layer 1 are drawn as images too. Numbers to predict of a
+    table are drawn in their own unit if the network's metadata have its preprocessing.
 
     Parameters
     ----------
@@ -38,6 +39,7 @@ def training_report(
         The trained network.
     X_test : array, shape (m, n_in)
     y_test : array, shape (m,) or (m, n_out)
+        As `fit` takes it: of a table standardised.
     class_names : sequence of str, optional
 
     Returns

@@ -113,7 +113,7 @@ class Cosine(Schedule):
     eta : float
         The largest.
     epochs : int
-        Of the whole training; from then on eta is `final`.
+        Of the whole training. In a longer one eta is `final` from then on; where that is 0, the training ends.
     warm_up : int, default 0
         Epochs in which eta rises by equal amounts.
     final : float, default 0.0
@@ -139,8 +139,10 @@ class Cosine(Schedule):
         if epoch < self.warm_up:
             return self.start * (epoch + 1) / (self.warm_up + 1)
         done = min(1.0, (epoch - self.warm_up) / (self.epochs - self.warm_up))
-        eta = self.final + (self.start - self.final) * 0.5 * (1 + math.cos(math.pi * done))
-        return eta if eta > 0 else math.ulp(0.0)
+        return self.final + (self.start - self.final) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def is_over(self, history: History) -> bool:
+        return self.final == 0 and len(history.epochs) >= self.epochs
 
 
 class InverseScaling(Schedule):

@@ -1,6 +1,7 @@
 """gpunet train --config and --preset, and gpunet show-config."""
 
 import json
+import re
 import tomllib
 
 import pytest
@@ -125,6 +126,7 @@ def test_text_of_every_kind_is_written_as_toml():
         ("hidden = 3", "c.toml: hidden must be a list, got 3"),
         ('hidden = [3, "x"]', "c.toml: hidden: each number must be a whole number of at least 1, got 'x'"),
         ("hidden = [0]", "c.toml: hidden: each number must be a whole number of at least 1, got 0"),
+        ("drop = 'a,b'", r"c.toml: drop must be a list such as \[.a., .b.\], got 'a,b'"),
         ("drop = [3]", "c.toml: drop must be a list of text, got 3"),
         ("data = 2020-01-01", "c.toml: data must be text"),
         # Found by the fuzzer.
@@ -264,12 +266,16 @@ def test_schedules_by_name(gpunet, folder, name):
 
 def test_early_stopping(gpunet, folder, tmp_path):
     options = ("--early-stopping", 3, "--epochs", 500, "--eta", 3, "--seed", 1, "-o", "m.safetensors")
-    end = gpunet("train", folder / "train.npz", *options, "--json").events[-1]
-    assert end["epochs"] < 500
+    _, *epochs, end = gpunet("train", folder / "train.npz", *options, "--json").events
+    assert end["epochs"] == len(epochs) < 500
+    costs = [epoch["validation_cost"] for epoch in epochs]
+    assert end["best_epoch"] == costs.index(min(costs))
     assert end["stopped"] == "validation_cost did not improve for 3 epochs"
     assert end["best_epoch"] == end["epochs"] - 4
     text = gpunet("train", folder / "train.npz", *options).out
     assert f"the model is that of epoch {end['best_epoch']}" in text
+    assert re.search(rf"^Epoch 0: \d / 8, cost 0\.\d+, validation cost {costs[0]:.4f}, ", text, re.MULTILINE)
+    assert "validation cost" not in gpunet("train", folder / "train.npz", "--epochs", 1).out
     whole = gpunet("train", folder / "train.npz", *options, "--validation", 0.5, "--json").events[0]
     assert (whole["examples"], whole["validation_examples"], whole["test_examples"]) == (40, 40, 20)
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,23 @@ def test_the_scaling_is_that_of_the_training_part(classes, tmp_path, people):
     assert prepared.columns[0].name == "age"
     assert abs(prepared.columns[0].mean - ages.mean()) > 1e-3
     assert prepared.columns[0].mean * 192 == pytest.approx(round(prepared.columns[0].mean * 192))  # a sum of 192 ages
+
+
+@pytest.mark.parametrize("holdout", [0.2, 0.0])
+def test_nothing_is_learned_from_the_rows_to_validate_on(train, tmp_path, holdout):
+    """The mean of powers of two tells which they are."""
+    rows = [{"x": 2**i, "y": i + 0.5} for i in range(40)]
+    data = write(tmp_path / "t.csv", rows)
+    options = ("--target", "y", "--holdout", holdout, "--validation", 0.25, "--epochs", 1)
+    result = train(data, *options, "-o", "m.safetensors", "--json")
+    start = result.events[0]
+    assert start["validation_examples"] == (8 if holdout else 10)
+    assert start["examples"] == (24 if holdout else 30)
+    assert start["test_examples"] == (8 if holdout else 30)
+    prepared = Preprocessing.from_json(Network.load(tmp_path / "m.safetensors").metadata["preprocessing"])
+    trained_on = f"{round(prepared.columns[0].mean * start['examples']):b}"[::-1]
+    assert trained_on.count("1") == start["examples"]
+    assert prepared.target.mean == pytest.approx(np.mean([i + 0.5 for i, bit in enumerate(trained_on) if bit == "1"]))
 
 
 def test_each_class_has_its_share_in_the_test_part(train, tmp_path):
@@ -276,6 +294,33 @@ def test_predict_gives_a_table(gpunet, classes, table, people):
         assert row["prediction"] == kinds[int(np.argmax(probabilities))]
     plain = gpunet("predict", "c.safetensors", table, "--device", "cpu").out.splitlines()
     assert plain == ["prediction", *(row["prediction"] for row in rows)]
+
+
+ODD = ["a, b", 'say "c"', '"d"', "e f"]
+
+
+def test_columns_with_commas_and_quotes_in_their_names(train, gpunet, tmp_path):
+    rows = [{name: i * (k + 2) % 7 for k, name in enumerate(ODD)} | {"x": i, "y": "uv"[i % 2]} for i in range(30)]
+    data = write(tmp_path / "t.csv", rows)
+    options = ("--target", "y", "--epochs", 1, "--drop", 'x, "a, b"', "--categorical", "e f", "--drop", '"""d"""')
+    assert train(data, *options, "-o", "m.safetensors").code == 0
+    run = Network.load(tmp_path / "m.safetensors").metadata["run"]
+    assert (run["drop"], run["categorical"]) == (["x", "a, b", '"d"'], ["e f"])
+    shown = gpunet("predict", "m.safetensors", data, "--keep", 'say "c","a, b"', "--keep", "x")
+    assert list(by_rows(shown.out)[0]) == ['say "c"', "a, b", "x", "prediction"]
+    assert "a, b" in gpunet("show-config", "m.safetensors").out
+    assert train("--config", "m.safetensors", "-o", "again.safetensors").code == 0
+    wrong = r"must be columns such as 'a,b', a name with a comma in double quotes: 'a,\"b, c\"', got"
+    train(data, *options, "--drop", '"a, b').wrong_use(rf"--drop {wrong} '\"a, b'")
+    gpunet("predict", "m.safetensors", data, "--keep", '"x"y').wrong_use(rf"--keep {wrong} '\"x\"y'")
+
+
+@pytest.mark.parametrize("name", [*ODD, "it's", "-x"])
+def test_advice_can_be_followed(train, tmp_path, name):
+    data = write(tmp_path / "t.csv", [{name: f"text {i}", "x": i, "y": "uv"[i % 2]} for i in range(100)])
+    told = train(data, "--target", "y").err
+    advice = shlex.split(re.search(r"\((--drop .*), in Python", told)[1])
+    assert train(data, "--target", "y", "--epochs", 1, *advice).code == 0
 
 
 @pytest.mark.filterwarnings("default")

@@ -5,8 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from extras import need
 
-from gpunet import DeviceError, Network, cli, model_file
+from gpunet import DeviceError, Network, cli, model_file, reports
 
 
 def parameters(path):
@@ -49,7 +50,7 @@ def test_json_lines(runner, request, folder):
     events = result.events
     assert [event["event"] for event in events] == ["start", "epoch", "epoch", "epoch", "end"]
     for number, event in enumerate(events[1:-1]):
-        assert set(event) == {"event", "epoch", "cost", "accuracy", "seconds"}
+        assert set(event) == {"event", "epoch", "cost", "validation_cost", "accuracy", "seconds"}
         assert event["epoch"] == number
         assert event["cost"] > 0
         assert 0 <= event["accuracy"] <= 1
@@ -326,6 +327,64 @@ def test_a_disk_that_fills_up_during_the_training_loses_nothing(gpunet, folder, 
     monkeypatch.chdir(tmp_path)
     assert train(gpunet, folder / "data.npz", "--epochs", 2, "-o", "again.safetensors").code == 0
     assert np.array_equal(parameters(rescued), parameters(tmp_path / "again.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("option", "file", "failing"),
+    [
+        ("--log", "run.csv", "gpunet.logs.CSVLog._line"),
+        ("--log", "run.jsonl", "gpunet.logs.JSONLinesLog._line"),
+        ("--tensorboard", "board", "gpunet.logs.TensorBoardLog._write"),
+        ("--plot", "page.svg", "gpunet.plots.save"),
+    ],
+)
+def test_what_is_written_beside_the_model_does_not_cost_it(
+    gpunet, folder, tmp_path, monkeypatch, option, file, failing
+):
+    need("tensorboard" if option == "--tensorboard" else "matplotlib")
+    calls = []
+
+    def full(*_arguments, **_options):
+        calls.append(1)
+        if option != "--tensorboard" or len(calls) > 1:  # its first one is before the training
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(failing, full)
+    result = train(gpunet, folder / "data.npz", "--json", "--epochs", 3, "-o", "m.safetensors", option, file)
+    assert result.code == 1
+    assert [event["event"] for event in result.events] == ["start", *["epoch"] * 3, "end"]
+    told, saved = sorted(result.err.splitlines())
+    assert re.fullmatch(rf"error: {option} {file}.*: No space left on device", told)
+    assert saved == "saved m.safetensors"
+    assert len(calls) == (2 if option == "--tensorboard" else 1)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    train(gpunet, folder / "data.npz", "--epochs", 3, "-o", "again.safetensors")
+    assert np.array_equal(parameters(tmp_path / "m.safetensors"), parameters(tmp_path / "again.safetensors"))
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ZeroDivisionError("a bug")])
+def test_what_ends_a_training_does_not_cost_the_epochs_before(gpunet, folder, tmp_path, monkeypatch, error):
+    original = reports.PlainReport.epoch
+
+    def tell(report, epoch):
+        if epoch.epoch > 1:
+            raise error
+        original(report, epoch)
+
+    monkeypatch.setattr(reports.PlainReport, "epoch", tell)
+    arguments = (gpunet, folder / "data.npz", "--epochs", 9, "-o", "m.safetensors")
+    if isinstance(error, OSError):
+        result = train(*arguments)
+        assert result.code == 1
+        assert "note: the model of epoch 2 is in m.safetensors\n" in result.err
+    else:
+        with pytest.raises(ZeroDivisionError):
+            train(*arguments)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    train(gpunet, folder / "data.npz", "--epochs", 3, "-o", "again.safetensors")
+    assert np.array_equal(parameters(tmp_path / "m.safetensors"), parameters(tmp_path / "again.safetensors"))
 
 
 def test_an_error_of_the_device_keeps_the_epochs_that_are_done(gpunet, folder, tmp_path, monkeypatch):

@@ -94,6 +94,8 @@ def kill(options, kills, rng, folder):
         parts = list(folder.glob(".training.*.part"))
         assert len(parts) <= 1, "what earlier processes have left is removed"
         seen["within a write"] += len(parts)
+        for part in parts:
+            os.utime(part, (0, 0))  # until the next process begins, hours pass
         if path.exists():
             saved = len(checkpoint.read(path).snapshot.history.epochs)
             epochs.add(saved)

@@ -12,6 +12,7 @@ import gpunet
 from gpunet import drawing, plots
 from gpunet.errors import GpunetError, InputError
 from gpunet.plots import network, report
+from gpunet.preprocessing import Preprocessing
 from gpunet.training.history import Epoch, History, LayerFacts
 
 matplotlib = extras.need("matplotlib")
@@ -358,6 +359,32 @@ def test_the_page_of_numbers():
     points = axes_of(figure, "R² 1.0000").lines[0]
     np.testing.assert_array_equal(points.get_xdata(), X.ravel())
     np.testing.assert_allclose(points.get_ydata(), X.ravel(), rtol=1e-6)
+
+
+def test_numbers_of_a_table_are_in_their_own_unit():
+    rng = np.random.default_rng(0)
+    table = {"area": rng.uniform(30, 120, 50), "rent in $ a_month": rng.uniform(300, 1200, 50)}
+    prepared = Preprocessing.fit(table, target="rent in $ a_month")
+    net = net_of(1, 1, output_activation="linear")
+    net.metadata["preprocessing"] = prepared.to_json()
+    X, y = prepared.inputs(table), prepared.targets(table)
+    figure = plots.training_report(history(task="regression"), net, X, y)
+    assert_readable(figure)
+    axes = axes_of(figure, f"R² {net.score(X, y):.4f}")
+    assert axes.get_xlabel() == "rent in …a_month"
+    assert axes.get_ylabel() == "rent in …a_month, predicted"
+    np.testing.assert_allclose(axes.lines[0].get_xdata(), table["rent in $ a_month"], rtol=1e-5)
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), prepared.predictions(net.outputs(X)), rtol=1e-6)
+
+
+def test_a_name_is_no_formula():
+    """Which two dollars would make of it."""
+    net, X, y, _ = classified(3)
+    assert_readable(plots.confusion_matrix(net, X, y, ["$5_$", "$_$", "a"]))
+    prepared = Preprocessing.fit({"x": [1.0, 2.0], "$_$": [1.5, 2.5]}, target="$_$")
+    net = net_of(1, 1, output_activation="linear")
+    net.metadata["preprocessing"] = prepared.to_json()
+    assert_readable(plots.training_report(history(task="regression"), net, [[1.0], [2.0]], [[-1.0], [1.0]]))
 
 
 def test_a_very_long_description_stays_on_the_page():

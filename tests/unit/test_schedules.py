@@ -40,9 +40,9 @@ def etas(schedule, epochs):
         (InverseScaling(6.0, 1.0), [6, 3, 2, 1.5, 1.2]),
         (InverseScaling(1.0), [(e + 1) ** -0.5 for e in range(5)]),
         (InverseScaling(0.7, 0.0), [0.7] * 5),
-        (Cosine(1.0, 4), [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, math.ulp(0.0)]),
+        (Cosine(1.0, 4), [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5, 0]),
         (Cosine(2.0, 2, final=1.0), [2, 1.5, 1, 1, 1]),
-        (Cosine(3.0, 4, warm_up=2), [1, 2, 3, 1.5, math.ulp(0.0)]),
+        (Cosine(3.0, 4, warm_up=2), [1, 2, 3, 1.5, 0]),
         (Cosine(1.0, 5, warm_up=3, final=0.2), [0.25, 0.5, 0.75, 1.0, 0.6]),
         (OnPlateau(0.5), [0.5] * 5),
     ],
@@ -50,7 +50,8 @@ def etas(schedule, epochs):
 )
 def test_formulas(schedule, wanted):
     np.testing.assert_allclose(etas(schedule, 5), wanted, rtol=1e-12, atol=1e-16)
-    assert not schedule.is_over(history([1.0] * 5))
+    assert schedule.is_over(history([1.0] * 5)) == (0 in wanted)
+    assert not schedule.is_over(history([1.0] * 3))
 
 
 def test_a_cosine_falls_from_the_largest_to_the_last_epoch():
@@ -187,11 +188,18 @@ def test_a_function_of_the_epoch_is_asked_in_time(blobs):
     assert net.history.etas == [2.0, 1.0]
 
 
-def test_an_eta_that_vanishes_trains_nothing_more(blobs):
-    nets = [small(dtype="float32"), small(dtype="float32")]
-    nets[0].fit(*blobs, epochs=2, eta=Cosine(0.5, 2))
-    nets[1].fit(*blobs, epochs=5, eta=Cosine(0.5, 2))
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_an_eta_that_vanishes_ends_a_training(blobs, optimizer):
+    nets = [small(), small()]
+    whole = nets[0].fit(*blobs, epochs=2, eta=Cosine(0.5, 2), optimizer=optimizer)
+    longer = nets[1].fit(*blobs, epochs=5, eta=Cosine(0.5, 2), optimizer=optimizer)
     np.testing.assert_array_equal(*map(parameters, nets))
+    assert whole.etas == longer.etas == [0.5, 0.25]
+    assert (whole.stopped, longer.stopped) == (
+        None,
+        "the schedule Cosine(eta=0.5, epochs=2, warm_up=0, final=0.0) ended",
+    )
+    assert small().fit(*blobs, epochs=5, eta=Cosine(0.5, 2, final=0.1)).etas[2:] == [0.1] * 3
 
 
 # -- What they say, and refuse -------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def _number(value: Any, kind: str, limits: Any) -> Any:
     return given
 
 
-_WRITTEN = {"int": r"[+-]?[0-9]+", "float": r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", "str": ".*"}
+_WRITTEN = {"int": r"[+-]?[0-9]+", "float": r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"}
 
 
 def _expected(name: str, value: Any) -> Any:
@@ -113,12 +113,12 @@ def _expected(name: str, value: Any) -> Any:
     if not kind.startswith("tuple"):
         return _number(value, kind, limits)
     part = kind[6:].split(",")[0]
-    if type(value) is str:
+    if type(value) is str and part != "str":
         cells = [cell.strip() for cell in value.strip().removeprefix("[").removesuffix("]").split(",")]
         cells = [] if cells == [""] else cells
         for cell in cells:
-            require(re.fullmatch(_WRITTEN[part], cell, re.DOTALL) is not None, f"{cell!r:.60} for a number")
-        value = [int(cell) if part == "int" else float(cell) if part == "float" else cell for cell in cells]
+            require(re.fullmatch(_WRITTEN[part], cell) is not None, f"{cell!r:.60} for a number")
+        value = [int(cell) if part == "int" else float(cell) for cell in cells]
     elif part == "float" and type(value) in (int, float):
         value = [value]
     require(type(value) is list, f"{type(value).__name__} for a list")
