@@ -9,9 +9,9 @@ def main() -> None:
     """Run the command line."""
     cpu.choose_kernels()
     try:
-        from gpunet import cli  # loads NumPy, and with it OpenBLAS
+        from gpunet.cli import commands  # loads NumPy, and with it OpenBLAS
 
-        cli.main()
+        commands.main()
     except KeyboardInterrupt:
         print("interrupted before anything was done", file=sys.stderr)
         sys.exit(130)

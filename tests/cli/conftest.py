@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from gpunet import cli
+from gpunet.cli import commands
 
 #: The command as a child process. A test run in the background hands SIGINT down as ignored; undo that.
 COMMAND = [
     sys.executable,
     "-c",
     "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv[0] = 'gpunet'; "
-    "from gpunet.cli import main; main()",
+    "from gpunet.cli.commands import main; main()",
 ]
 
 
@@ -67,7 +67,7 @@ def gpunet(tmp_path, tmp_path_factory, monkeypatch, capsys):
         capsys.readouterr()
         code = 0
         try:
-            cli.main()
+            commands.main()
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
         out, err = capsys.readouterr()

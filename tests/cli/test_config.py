@@ -6,9 +6,10 @@ import tomllib
 
 import pytest
 
-from gpunet import Network, runs
-from gpunet.presets import PRESETS
-from gpunet.runs import Run
+from gpunet import Network
+from gpunet.cli import runs
+from gpunet.cli.presets import PRESETS
+from gpunet.cli.runs import Run
 from gpunet.version import __version__
 
 OPTIONS = ("--hidden", "5,4", "--activation", "tanh", "--cost", "cross-entropy", "--epochs", 3, "--batch-size", 7)

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from gpunet import blas_check, cpu
+from gpunet import cpu
+from gpunet.cli import blas_check
 
 AVX512 = cpu.best_core_type(cpu.flags()) == "SkylakeX" and cpu._bundles_openblas("scipy")
 needs_avx512 = pytest.mark.skipif(not AVX512, reason="needs a CPU with AVX-512 and SciPy's wheel")

@@ -82,7 +82,8 @@ def test_sigterm_keeps_the_last_epoch_too(start, large, tmp_path, gpunet):
 SLOW_SAVING = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from gpunet import Network, cli
+from gpunet import Network
+from gpunet.cli import commands
 save = Network.save
 def slow(network, path):
     if network.history is not None:
@@ -91,7 +92,7 @@ def slow(network, path):
     save(network, path)
 Network.save = slow
 sys.argv[0] = "gpunet"
-cli.main()
+commands.main()
 """
 
 
@@ -126,7 +127,7 @@ def test_a_second_ctrl_c_ends_the_saving(large, tmp_path, environment):
 
 @pytest.mark.parametrize("moment", ["start", "progress"])
 def test_an_interrupt_before_the_first_epochs_end_is_told(gpunet, folder, tmp_path, monkeypatch, moment):
-    from gpunet import reports
+    from gpunet.cli import reports
     from gpunet.training import sgd
 
     def interrupt(*args):

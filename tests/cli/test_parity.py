@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-from gpunet import cli, parity
+from gpunet import parity
 from gpunet.backends.compiled import KNOWN_ACTIVATIONS, why_not_compiled
 from gpunet.backends.numpy import NumPyBackend
+from gpunet.cli import commands
 from gpunet.parity import cases, trainings
 
 VERBS = tuple(cases.SMALL)
@@ -20,7 +21,7 @@ TRAININGS = len(trainings.tasks(1)) + (0 if why_not_compiled() else len(KNOWN))
 @pytest.fixture(autouse=True)
 def _short(monkeypatch):
     """The small inputs and short trainings: what is compared is tested in tests/backends."""
-    monkeypatch.setattr(cli, "compare", functools.partial(parity.compare, large=False, steps=3))
+    monkeypatch.setattr(commands, "compare", functools.partial(parity.compare, large=False, steps=3))
 
 
 class Broken(NumPyBackend):
@@ -34,7 +35,7 @@ class Broken(NumPyBackend):
 def broken(monkeypatch):
     ops = Broken()
     ops.name = "the broken one"
-    monkeypatch.setattr(cli, "_by_name", lambda name: ops if name == "cuda" else name)
+    monkeypatch.setattr(commands, "_by_name", lambda name: ops if name == "cuda" else name)
 
 
 def test_two_that_agree(gpunet):

@@ -154,7 +154,7 @@ def test_each_class_has_its_share_in_the_test_part(train, tmp_path):
         # Who is tested on shows by the mean of the others.
         net = Network.load(tmp_path / "m.safetensors")
         assert net.metadata["classes"] == ["a", "b", "c"]
-    from gpunet.cli_examples import split
+    from gpunet.cli.examples import split
 
     labels = np.array([row["y"] for row in rows])
     for holdout, counts in ((0.2, {"a": 16, "b": 4}), (0.5, {"a": 40, "b": 9, "c": 1}), (0.9, {"a": 72, "b": 16})):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from extras import need
 
-from gpunet import DeviceError, Network, cli, model_file, reports
+from gpunet import DeviceError, Network, model_file
+from gpunet.cli import reports
 
 
 def parameters(path):
@@ -294,7 +295,8 @@ def test_a_folder_without_room_is_noticed_before_the_training(shell, folder, tmp
     command = [
         sys.executable,
         "-c",
-        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500)); from gpunet.cli import main; main()",
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))\n"
+        "from gpunet.cli.commands import main; main()",
     ]
     result = train(lambda *a: shell(*a, command=command), folder / "data.npz", "--json", "-o", "m.safetensors")
     assert result.code == 1
@@ -388,13 +390,13 @@ def test_what_ends_a_training_does_not_cost_the_epochs_before(gpunet, folder, tm
 
 
 def test_an_error_of_the_device_keeps_the_epochs_that_are_done(gpunet, folder, tmp_path, monkeypatch):
-    original = cli.Network.fit
+    original = Network.fit
 
     def fit(network, *args, epochs, **options):
         original(network, *args, epochs=2, **options)
         raise DeviceError("the GPU fell off the bus")
 
-    monkeypatch.setattr(cli.Network, "fit", fit)
+    monkeypatch.setattr(Network, "fit", fit)
     result = train(gpunet, folder / "data.npz", "--epochs", 9, "-o", "m.safetensors")
     assert result.code == 1
     assert "the GPU fell off the bus" in result.err

@@ -75,7 +75,7 @@ def test_every_field_is_documented(tmp_path):
 def test_the_metadata_of_a_table_is_documented(tmp_path, monkeypatch, capsys):
     import sys
 
-    from gpunet import cli
+    from gpunet.cli import commands
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.csv").write_text("a,b,kind\n" + "1.5,red,x\n2.5,blue,y\n" * 10)
@@ -83,7 +83,7 @@ def test_the_metadata_of_a_table_is_documented(tmp_path, monkeypatch, capsys):
         sys, "argv", ["gpunet", "train", "t.csv", "--target", "kind", "--epochs", "1", "-o", "m.safetensors"]
     )
     with pytest.raises(SystemExit):
-        cli.main()
+        commands.main()
     metadata = Network.load("m.safetensors", device="cpu").metadata
     assert set(metadata) == KEYS_OF_METADATA
     text = (DOCS / "model-format.md").read_text()
@@ -140,17 +140,17 @@ def test_the_examples(needed, tmp_path, monkeypatch):
 def test_the_commands(needed, tmp_path, monkeypatch):
     import sys
 
-    from gpunet import cli
+    from gpunet.cli import commands
 
     needed("onnx")
     monkeypatch.chdir(tmp_path)
     Network([3, 2], device="cpu").save("light.safetensors")
-    commands = re.findall(r"`gpunet (export [^`]+)`", (DOCS / "interop.md").read_text())
-    assert len(commands) == 2
-    for command in commands:
+    lines = re.findall(r"`gpunet (export [^`]+)`", (DOCS / "interop.md").read_text())
+    assert len(lines) == 2
+    for command in lines:
         monkeypatch.setattr(sys, "argv", ["gpunet", *command.split()])
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            commands.main()
         assert not stop.value.code
         assert (tmp_path / command.split()[2]).exists()
 

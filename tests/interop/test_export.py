@@ -6,7 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from gpunet import Activation, Network, cli
+from gpunet import Activation, Network
+from gpunet.cli import commands
 from gpunet.interop import from_torch
 
 
@@ -28,7 +29,7 @@ def export(tmp_path, monkeypatch, capsys, model):
         monkeypatch.setattr(sys, "argv", ["gpunet", "export", *map(str, arguments)])
         code = 0
         try:
-            cli.main()
+            commands.main()
         except SystemExit as stop:
             code = stop.code
         out, err = capsys.readouterr()

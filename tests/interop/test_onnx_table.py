@@ -166,7 +166,7 @@ def test_preprocessing_of_another_network(table, path):
 def test_what_the_commands_make_of_a_table(tmp_path, monkeypatch, runtime, capsys):
     import sys
 
-    from gpunet import cli
+    from gpunet.cli import commands
 
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -178,7 +178,7 @@ def test_what_the_commands_make_of_a_table(tmp_path, monkeypatch, runtime, capsy
     def command(*arguments):
         monkeypatch.setattr(sys, "argv", ["gpunet", *arguments])
         with pytest.raises(SystemExit) as stop:
-            cli.main()
+            commands.main()
         assert not stop.value.code
 
     command("train", "t.csv", "--target", "kind", "--seed", "1", "--epochs", "30", "-o", "m.safetensors")

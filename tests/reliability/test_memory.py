@@ -44,9 +44,9 @@ TRAIN = (
     PEAK
     + """
 import sys
-from gpunet import cli
+from gpunet.cli import commands
 try:
-    cli.main()
+    commands.main()
 finally:
     print(peak(), file=sys.stderr)
 """

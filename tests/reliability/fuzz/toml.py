@@ -12,7 +12,7 @@ from typing import Any
 from reliability.fuzz.mutate import damaged
 from reliability.fuzz.target import Sample, Target, WrongError, require
 
-from gpunet import runs
+from gpunet.cli import runs
 
 NAME = "run.toml"
 _FIELDS = {field.name: field for field in dataclasses.fields(runs.Run)}

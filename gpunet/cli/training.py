@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gpunet import checks, cli_data, logs, model_file, plots, reports, runs
-from gpunet.cli_examples import TrainingData
+from gpunet import checks, logs, model_file, plots
+from gpunet.cli import loading, reports, runs
+from gpunet.cli.examples import TrainingData
+from gpunet.cli.runs import Run, UsageError
 from gpunet.errors import GpunetError, InputError
 from gpunet.network import Network
-from gpunet.runs import Run, UsageError
 from gpunet.training.options import Options
 from gpunet.training.record import Epoch
 from gpunet.version import __version__
@@ -156,8 +157,8 @@ def train(run: Run, files: Files, as_json: bool) -> None:
     """Train a network as the run says, tell of it, and save it; it may end the process with an exit code."""
     seed = secrets.randbits(32) if run.seed is None else run.seed
     run = replace(run, seed=seed)
-    sha256 = cli_data.note_other_data(run)
-    data = cli_data.to_train(run, seed)
+    sha256 = loading.note_other_data(run)
+    data = loading.to_train(run, seed)
     run = runs.filled(
         replace(run, data_sha256=sha256),
         is_table=data.preprocessing is not None,
@@ -222,7 +223,7 @@ def train(run: Run, files: Files, as_json: bool) -> None:
         saved = _save(network, path)
         report.end(
             {
-                **cli_data.measured(network, data.preprocessing, data.X_test, data.y_test),
+                **loading.measured(network, data.preprocessing, data.X_test, data.y_test),
                 "cost": history.epochs[-1].cost,
                 "epochs": len(history.epochs),
                 "stopped": history.stopped,

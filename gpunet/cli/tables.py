@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from gpunet import datasets, preprocessing, runs
-from gpunet.cli_examples import ForModel, TrainingData, split, split_validation
+from gpunet import datasets, preprocessing
+from gpunet.cli import runs
+from gpunet.cli.examples import ForModel, TrainingData, split, split_validation
+from gpunet.cli.runs import Run
 from gpunet.datasets import Table
 from gpunet.datasets.columns import find_target, some
 from gpunet.encodings import Classes, Numbers, as_labels
 from gpunet.errors import InputError
 from gpunet.network import Network
 from gpunet.preprocessing import Preprocessing
-from gpunet.runs import Run
 
 
 def to_train(run: Run, data: Path, seed: int) -> TrainingData:

@@ -98,7 +98,7 @@ def _seconds_of(call: Any) -> float:
 
 def _in_new_process(environment: dict[str, str]) -> dict[str, Any] | None:
     """Return what `measure` says in a Python process with this environment; None if it can not be started."""
-    code = "import json; from gpunet.blas_check import measure; print(json.dumps(measure()))"
+    code = "import json; from gpunet.cli.blas_check import measure; print(json.dumps(measure()))"
     try:
         run = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=30, check=True

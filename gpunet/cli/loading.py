@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpunet import cli_tables, datasets, runs
-from gpunet.cli_examples import ForModel, TrainingData, split, split_validation
+from gpunet import datasets
+from gpunet.cli import runs, tables
+from gpunet.cli.examples import ForModel, TrainingData, split, split_validation
+from gpunet.cli.runs import Run, UsageError
 from gpunet.datasets import Dataset, Table
 from gpunet.datasets.columns import some
 from gpunet.datasets.loading import TABLES
@@ -22,7 +24,6 @@ from gpunet.encodings import Numbers
 from gpunet.errors import FileFormatError, InputError
 from gpunet.network import Network
 from gpunet.preprocessing import Preprocessing
-from gpunet.runs import Run, UsageError
 from gpunet.training import metrics
 
 _BOOK_TRAINING = 50_000  # the book trains on the first 50,000 of MNIST's 60,000
@@ -38,7 +39,7 @@ def to_train(run: Run, seed: int) -> TrainingData:
     data = None if run.data is None else Path(run.data)
     if is_table(data):
         assert data is not None
-        return cli_tables.to_train(run, data, seed)
+        return tables.to_train(run, data, seed)
     wrong = next((name for name in ("drop", "categorical") if getattr(run, name)), None)
     wrong = wrong or next(
         (n for n, usual in (("task", "auto"), ("missing", "error")) if getattr(run, n) != usual), None
@@ -113,7 +114,7 @@ def for_model(
     prepared = Preprocessing.of_model(network.metadata, network.sizes)
     if prepared is not None and is_table(data):
         assert data is not None
-        return cli_tables.for_model(
+        return tables.for_model(
             network, prepared, data, target, with_labels=with_labels, keep=keep, max_bytes=max_bytes
         )
     if keep:

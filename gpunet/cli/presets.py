@@ -1,4 +1,4 @@
-"""Settings with a name, for `gpunet train --preset NAME`: options of `gpunet.runs.Run` and their values."""
+"""Settings with a name, for `gpunet train --preset NAME`: options of `gpunet.cli.runs.Run` and their values."""
 
 from __future__ import annotations
 

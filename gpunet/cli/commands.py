@@ -18,8 +18,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from gpunet import blas_check, cli_data, cli_train, plots, predictions, reports, runs
+from gpunet import plots
 from gpunet.benchmarks import cli as bench_cli
+from gpunet.cli import blas_check, loading, predictions, reports, runs, training
+from gpunet.cli.presets import PRESETS
+from gpunet.cli.runs import UsageError
 from gpunet.config import config as found_here
 from gpunet.config import show_facts
 from gpunet.errors import DeviceError, GpunetError, InputError
@@ -27,8 +30,6 @@ from gpunet.interop import cli as interop_cli
 from gpunet.network import Network
 from gpunet.parity import compare, display
 from gpunet.preprocessing import Preprocessing
-from gpunet.presets import PRESETS
-from gpunet.runs import UsageError
 from gpunet.training.metrics import to_classes
 from gpunet.version import __version__
 
@@ -144,8 +145,8 @@ def train(
 ) -> None:
     """Train a network. Without options: the book's run, [784, 30, 10] on MNIST."""
     given = {name: context.params[name] for name in _ON_THE_LINE if _was_given(context, name)}
-    files = cli_train.Files(output, checkpoint, resume, plot, log, tensorboard)
-    cli_train.train(runs.combined(given, config, preset, files.to_resume()), files, as_json)
+    files = training.Files(output, checkpoint, resume, plot, log, tensorboard)
+    training.train(runs.combined(given, config, preset, files.to_resume()), files, as_json)
 
 
 @app.command()
@@ -159,12 +160,12 @@ def evaluate(
 ) -> None:
     """Tell how good a model is on DATA, or on its test part, where it has one."""
     network = _load(model, device)
-    given = cli_data.for_model(network, data, target, with_labels=True, max_bytes=max_bytes)
+    given = loading.for_model(network, data, target, with_labels=True, max_bytes=max_bytes)
     if given.y is None:
         raise InputError(f"{data} has no labels to compare with; name their column with --target, or use predict.")
-    if given.table is not None and data is not None and cli_data.is_of_the_training(network, data):
+    if given.table is not None and data is not None and loading.is_of_the_training(network, data):
         print(f"note: the model was trained on {data}: rows that it learned from count here too", file=sys.stderr)
-    found = cli_data.measured(network, Preprocessing.of_model(network.metadata, network.sizes), given.X, given.y)
+    found = loading.measured(network, Preprocessing.of_model(network.metadata, network.sizes), given.X, given.y)
     n = len(given.X)
     if network.task == "classification":
         correct = round(found["accuracy"] * n)
@@ -211,7 +212,7 @@ def predict(
     network = _load(model, device)
     with runs.usage():
         kept = runs.columns(keep or (), "--keep")
-    given = cli_data.for_model(network, data, target, with_labels=False, keep=kept, max_bytes=max_bytes)
+    given = loading.for_model(network, data, target, with_labels=False, keep=kept, max_bytes=max_bytes)
     outputs = network.outputs(given.X)
     prepared = Preprocessing.of_model(network.metadata, network.sizes)
     if given.table is not None and prepared is not None and not as_json:
@@ -227,7 +228,7 @@ def predict(
         for row in rows:
             print(json.dumps({"outputs": row}) if as_json else ",".join(map(repr, row)))
         return
-    names = cli_data.class_names(network)
+    names = loading.class_names(network)
     for row, index in zip(outputs.tolist(), to_classes(outputs).tolist(), strict=True):
         print(json.dumps({"label": names[index], "outputs": row}) if as_json else names[index])
 

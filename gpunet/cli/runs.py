@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from gpunet import checks, model_file
+from gpunet.cli.presets import PRESETS
 from gpunet.datasets.columns import names_in, near
 from gpunet.datasets.stream import open_regular
 from gpunet.errors import FileFormatError, InputError, one_line
-from gpunet.presets import PRESETS
 from gpunet.training import schedules
 from gpunet.training.sgd import MOST_THREADS
 
