@@ -158,6 +158,7 @@ class Network:
     def _set_up(self, model: Model, rng: np.random.Generator) -> None:
         """Make this a network of `model`, whose parameters are still to be set."""
         self._model, self._rng = model, rng
+        self._seeded: dict[str, Any] = dict(rng.bit_generator.state)
         self._scale_was_given = True
         self.history: History | None = None
         self.metadata: dict[str, Any] = {}
@@ -476,8 +477,9 @@ class Network:
         validation_data : (X, y), optional
             Its cost and score are measured after each epoch.
         validation_split : float, default 0
-            The share of the examples that is held out for that instead, drawn by the network's seed; of each class
-            its share, and every class keeps one to learn from.
+            The share of the examples that is held out for that instead, of each class alike; every class keeps one to
+            learn from. It is drawn by the network's seed alone: a second `fit`, and another network of the same seed,
+            hold out the same of the same examples.
         early_stopping : bool, int or EarlyStopping, optional
             Ends the training once the validation cost has not become lower for so many epochs (True: 10), and brings
             back the best epoch's parameters. `gpunet.EarlyStopping` has more to choose.
@@ -805,7 +807,7 @@ class Network:
         started_with = None if is_lbfgs else options.eta.start
         history = History(self.device, self.backend, "", options.optimizer.name, started_with, options.batch_size)
         try:
-            fitting = Fitting(self._model, self._rng, options, self._saved, facts)
+            fitting = Fitting(self._model, self._rng, options, self._saved, facts, self._seeded)
             validation = None
             if validation_data is not None:
                 validation = self._validation(validation_data, examples.task)
@@ -817,6 +819,7 @@ class Network:
                 self._note_large_batch(options.batch_size, n)
             history.batch_size = n if is_lbfgs else min(options.batch_size, n)
             self.task, self.history, history.task = examples.task, history, examples.task
+            self._seeded = fitting.seeded  # which is the checkpoint's, if there is one
             fitting.run(examples, validation, history)
         finally:
             if not history.epochs:

@@ -65,7 +65,7 @@ class Checkpoint:
     model : callable
         Returns the network as it is to be saved.
     start : dict
-        State of the generator before anything was drawn for this training.
+        State of the generator before anything was drawn from it, by which examples are held out.
     seconds : float
         The least time between two writes.
 

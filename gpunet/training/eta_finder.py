@@ -20,8 +20,9 @@ from gpunet.training.steps import Recipe, VerbSteps
 _KEPT = 0.9
 #: The search ends where the cost is so many times its least.
 _DIVERGED = 4.0
-#: What is suggested, as a share of where the cost was least.
-_SHARE_OF_BEST = 0.1
+#: What is suggested, as a share of where the cost was least: for gradient descent, and for optimizers that remember.
+#: With these the cost rises later, while eta grows on. Both are measured, see docs/decisions.md.
+_SHARE, _SHARE_WITH_MEMORY = 1 / 3, 1 / 10
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class EtaSearch:
     costs : array, shape (steps,)
         The mini-batch's mean cost at each, as a running average.
     eta : float
-        The suggestion: a tenth of where the cost was least, which is soon before it would explode.
+        The suggestion: a share of where the cost was least, which is soon before it would explode; a third for
+        gradient descent, a tenth for optimizers that remember earlier gradients, such as momentum and Adam.
     """
 
     etas: npt.NDArray[np.float64]
@@ -89,4 +91,5 @@ def search(
             f"no learning rate from {lowest:g} to {highest:g} made the cost fall: try a lower `lowest`, or look at "
             "the data and the network."
         )
-    return EtaSearch(tried, seen, float(tried[least]) * _SHARE_OF_BEST)
+    share = _SHARE_WITH_MEMORY if recipe.optimizer.states else _SHARE
+    return EtaSearch(tried, seen, float(tried[least]) * share)

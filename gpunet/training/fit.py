@@ -106,6 +106,13 @@ class Fitting:
         Returns the network as a checkpoint is to keep it.
     facts : dict
         What else must be the same for a training to go on from a checkpoint.
+    seeded : dict
+        The generator's state before anything was drawn from it, by which examples are held out.
+
+    Attributes
+    ----------
+    seeded : dict
+        The same, or the checkpoint's.
     """
 
     def __init__(
@@ -115,18 +122,19 @@ class Fitting:
         options: Options,
         saved: Callable[[], SavedModel],
         facts: dict[str, Any],
+        seeded: dict[str, Any],
     ) -> None:
         self._model, self._rng, self._options = model, rng, options
         self._saved, self._facts = saved, facts
         self._resumed: Resumed | None = None
         if options.checkpoint is not None and options.checkpoint.exists():
             self._resumed = checkpoint.read(options.checkpoint)
-        self._start = dict(rng.bit_generator.state) if self._resumed is None else self._resumed.start
+        self.seeded = seeded if self._resumed is None else self._resumed.start
 
     def hold_out(self, examples: Examples, share: float) -> tuple[Examples, Examples]:
         """Split examples into those to train and those to validate on, at random, of each class its share."""
         rng = np.random.default_rng(0)
-        rng.bit_generator.state = self._start
+        rng.bit_generator.state = self.seeded
         n, classes = examples.X.shape[0], None
         if examples.task == "classification":
             Y = examples.Y if isinstance(examples.Y, np.ndarray) else self._model.ops.to_numpy(examples.Y)
@@ -153,7 +161,7 @@ class Fitting:
                 "data": examples.fingerprint(model),
                 "validation": None if decides is None else decides.fingerprint(model),
             }
-            file = Checkpoint(options.checkpoint, description, self._saved, self._start, options.checkpoint_seconds)
+            file = Checkpoint(options.checkpoint, description, self._saved, self.seeded, options.checkpoint_seconds)
             if resumed is not None:
                 resumed.check(options.checkpoint, description)
         if options.label_smoothing:

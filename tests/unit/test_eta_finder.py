@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpunet import InputError, Network
+from gpunet import InputError, Network, datasets
 from gpunet.backends import ArrayAPIBackend
 
 
@@ -11,13 +11,34 @@ def network(**options):
     return Network([4, 8, 3], device="cpu", seed=2, activation="tanh", output_activation="sigmoid", **options)
 
 
-def test_what_it_finds_trains_better_than_its_ends(blobs):
-    found = network().find_eta(*blobs, lowest=1e-4, highest=100.0, steps=120)
+@pytest.mark.parametrize(
+    ("optimizer", "part"), [("sgd", 3), ("momentum", 10), ("adam", 10), ("rmsprop", 10), ("adagrad", 10)]
+)
+def test_what_it_finds_trains_better_than_its_ends(blobs, optimizer, part):
+    found = network().find_eta(*blobs, lowest=1e-4, highest=100.0, steps=120, optimizer=optimizer)
     assert found.etas.shape == found.costs.shape
     assert np.all(np.diff(found.etas) > 0)
-    assert found.eta == pytest.approx(found.etas[found.costs.argmin()] / 10)
-    ends = {eta: network().fit(*blobs, epochs=3, eta=eta).cost[-1] for eta in (1e-4, found.eta)}
-    assert ends[found.eta] < ends[1e-4]
+    assert found.eta == pytest.approx(found.etas[found.costs.argmin()] / part)
+    costs = [
+        network().fit(*blobs, epochs=3, eta=eta, optimizer=optimizer).cost[-1] for eta in (1e-4, found.eta, 100.0)
+    ]
+    assert costs[1] < min(costs[0], costs[2])
+
+
+@pytest.mark.parametrize(
+    ("options", "optimizer", "batch_size", "low", "high"),
+    [
+        ({}, "sgd", 10, 2.0, 6.0),  # the book takes 3.0
+        ({"cost": "cross-entropy"}, "sgd", 10, 0.2, 2.0),  # and here 0.5
+        ({"activation": "relu", "cost": "log-likelihood"}, "adam", 32, 5e-4, 8e-3),
+    ],
+)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_it_finds_what_is_good_for_mnist(options, optimizer, batch_size, low, high, seed):
+    data = datasets.mnist()
+    net = Network([784, 30, 10], input_scale=data.input_scale, device="cpu", seed=seed, **options)
+    found = net.find_eta(data.X[:5000], data.y[:5000], batch_size=batch_size, optimizer=optimizer)
+    assert low < found.eta < high
 
 
 def test_the_network_and_its_next_training_stay_the_same(blobs):

@@ -1,5 +1,6 @@
 """What `fit` refuses of a training's options: the message names what was given, what is expected and what to do."""
 
+import copy
 import inspect
 from dataclasses import fields
 
@@ -296,12 +297,10 @@ def test_a_split_of_numbers_to_predict(blobs):
 
 
 def test_the_split_trains_what_training_on_the_kept_ones_does(blobs):
-    """The order of the examples is drawn as without a split."""
+    """It is drawn by the network's seed, and the order of the examples as without a split."""
     X, y = blobs
     net = small()
-    order = np.random.default_rng(0)
-    order.bit_generator.state = net._rng.bit_generator.state
-    order = order.permutation(150)
+    order = np.random.default_rng(1).permutation(150)
     held = np.sort(np.concatenate([order[y[order] == k][:10] for k in range(3)]))
     kept = np.setdiff1d(np.arange(150), held)
     net.fit(X, y, epochs=2, validation_split=0.2)
@@ -310,3 +309,25 @@ def test_the_split_trains_what_training_on_the_kept_ones_does(blobs):
     np.testing.assert_array_equal(parameters(net), parameters(other))
     assert net.history.validation_cost == other.history.validation_cost
     assert net.history.validation_score == other.history.validation_score
+
+
+def test_the_split_is_the_seeds(blobs, tmp_path, monkeypatch):
+    """So that what has validated once never trains the network, also after a copy and from a file."""
+    held = []
+
+    def watched(*arguments):
+        parts = hold_out(*arguments)
+        held.append(parts[1].tolist())
+        return parts
+
+    monkeypatch.setattr(fit, "hold_out", watched)
+    net = Network([4, 5, 3], device="cpu", seed=7)
+    for _ in range(2):
+        net.fit(*blobs, epochs=1, validation_split=0.2)
+    copy.deepcopy(net).fit(*blobs, epochs=1, validation_split=0.2)
+    net.save(tmp_path / "model")
+    Network.load(tmp_path / "model", device="cpu", seed=7).fit(*blobs, epochs=1, validation_split=0.2)
+    Network([4, 9, 3], activation="tanh", device="cpu", seed=7).fit(*blobs, epochs=1, validation_split=0.2)
+    assert held == [held[0]] * 5
+    Network([4, 5, 3], device="cpu", seed=8).fit(*blobs, epochs=1, validation_split=0.2)
+    assert held[5] != held[0]
