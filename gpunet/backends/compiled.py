@@ -152,13 +152,15 @@ class CompiledEngine:
         input_scale: float = 1.0,
         threads: int = 1,
         sums: tuple[float, float] = (0.0, 0.0),
-        alpha: float = 0.0,
+        alpha: float | None = None,
+        weights: Array | None = None,
     ) -> tuple[float, float]:
         """Train on the rows in `order`, mini-batch by mini-batch; return `sums` with what was added.
 
-        The first is the sum of the examples' costs, each the one that its mini-batch met; the second, if there is an
-        alpha, the sum of all weights' squares before each step. Other Python threads run meanwhile; nothing ends the
-        call early, so keep it short. The result has the same bits for every number of threads.
+        The first is the sum of the examples' costs, each the one that its mini-batch met, times its weight; the
+        second, if there is an alpha, the sum of all w^2 before each step, times m/W if the mini-batch's m examples
+        weigh W together. Other Python threads run meanwhile; nothing ends the call early, so keep it short. The
+        result has the same bits for every number of threads.
 
         Parameters
         ----------
@@ -178,12 +180,15 @@ class CompiledEngine:
         threads : int
         sums : (float, float)
             Those so far. Handed from call to call, they have the same bits however the rows are cut into calls.
-        alpha : float
-            alpha over the mini-batch's number of examples is added to l2.
+        alpha : float, optional
+            alpha/W is added to l2. With it, be it 0, weights are scaled in the sum of the costs so that those of a
+            mini-batch add up to m.
+        weights : array, shape (N, 1), of the network's dtype, optional
+            Of the examples: a mini-batch's gradient is their weighted mean.
         """
         try:
             sums = self._engine.steps(
-                X, Y, order, batch_size, rule, coefficients, penalty, input_scale, threads, sums, alpha
+                X, Y, order, batch_size, rule, coefficients, penalty, input_scale, threads, sums, alpha, weights
             )
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(f"{error}.") from error

@@ -109,7 +109,7 @@ class CompiledSteps:
         return [eta, *constants, *([optimizer.epsilon_hat, self._taken] if isinstance(optimizer, Adam) else [])]
 
     def take(self, data: Sequence[Array], index: Array, eta: float, threads: int, until: float = math.inf) -> int:
-        recipe, (X, Y) = self.recipe, data
+        recipe, (X, Y, *weights) = self.recipe, data
 
         def run() -> tuple[float, float]:
             return self._engine.steps(
@@ -123,7 +123,8 @@ class CompiledSteps:
                 recipe.model.input_scale,
                 threads,
                 self._sums,
-                recipe.alpha or 0.0,
+                recipe.alpha,
+                *weights,
             )
 
         coefficients = self._coefficients(eta)

@@ -39,6 +39,7 @@ template <class Real>
 struct Batch {
     Real *x, *y;
     uint32_t *masks;                      // (batch, words): which groups of an example's inputs are not all zero
+    Real *weights;                        // (batch,): of the examples, if they have any
 };
 
 template <class Real>
@@ -69,15 +70,17 @@ struct Team {
 struct Job {
     const void *X, *Y;
     bool X_is_uint8, Y_is_uint8;
+    const void *weights;                  // of the examples, in the network's type; null: each weighs 1
     const int64_t *order;
     int64_t n, batch_size;
     Rule rule;
     double eta, mu, beta1, beta2, epsilon, steps_done;
     bool epsilon_hat;                     // whether epsilon is added before the root's correction
     double l2, l1, decay, input_scale;
-    double alpha;                         // alpha / (examples of the mini-batch) is added to l2
-    double total;                         // in and out: the sum of the costs so far,
-    double squares;                       // and of all w^2 before each step, if there is an alpha
+    double alpha;                         // alpha / (what the mini-batch's examples weigh together) is added to l2
+    bool scaled;                          // whether weights count in `total` scaled, so that they add up to m
+    double total;                         // in and out: the sum of the costs so far, each times its weight,
+    double squares;                       // and of m / (what they weigh) * all w^2 before each step, if there is an alpha
 };
 
 // The code for one instruction set.

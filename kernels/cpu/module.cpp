@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -172,7 +173,8 @@ class Engine {
     virtual ~Engine() = default;
     virtual void load(PyObject *parameters, PyObject *states) = 0;
     virtual void store(PyObject *parameters, PyObject *states) = 0;
-    virtual void steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) = 0;
+    virtual void steps(const Array &X, const Array &Y, const Array *weights, const Array &order, Job &job,
+                       int threads) = 0;
     const InstructionSet &instruction_set;
     std::atomic<long> busy{0};  // the process in which a call is running
 };
@@ -207,7 +209,8 @@ class EngineOf : public Engine {
         memory_.store(to, of_states);
     }
 
-    void steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) override {
+    void steps(const Array &X, const Array &Y, const Array *weights, const Array &order, Job &job,
+               int threads) override {
         expect_loaded();
         const int needed = STATES_OF_RULE[job.rule];
         if (memory_.states() < needed)
@@ -222,6 +225,11 @@ class EngineOf : public Engine {
         const int64_t examples = X.length(0);
         job.X = X.data();
         job.Y = Y.data();
+        if (weights) {
+            weights->expect_type(TYPE, "the engine's");
+            weights->expect_shape({examples, 1});
+            job.weights = weights->data();
+        }
         job.order = static_cast<const int64_t *>(order.data());
         job.n = order.length(0);
         if (job.n == 0) return;
@@ -304,6 +312,13 @@ void set_penalty(Job &job, PyObject *penalty) {
     job.l2 = given[0];
     job.l1 = given[1];
     job.decay = given[2];
+}
+
+void set_alpha(Job &job, PyObject *alpha) {
+    if (alpha == Py_None) return;
+    job.alpha = PyFloat_AsDouble(alpha);
+    if (PyErr_Occurred()) throw PythonError{};
+    job.scaled = true;
 }
 
 // The rule's coefficients: sgd (eta,), momentum and nesterov (eta, mu), adam (eta, beta1, beta2, epsilon, whether that
@@ -402,16 +417,16 @@ class WithoutGIL {
 PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
     return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
         static const char *names[] = {"X", "Y", "order", "batch_size", "rule", "coefficients", "penalty", "input_scale",
-                                      "threads", "sums", "alpha", nullptr};
-        PyObject *X, *Y, *order, *coefficients, *penalty = nullptr;
+                                      "threads", "sums", "alpha", "weights", nullptr};
+        PyObject *X, *Y, *order, *coefficients, *penalty = nullptr, *alpha = Py_None, *weights = Py_None;
         long long batch_size;
         const char *rule;
         int threads = 1;
         Job job{};
         job.input_scale = 1.0;
-        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|Odi(dd)d:steps", const_cast<char **>(names), &X, &Y, &order,
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|Odi(dd)OO:steps", const_cast<char **>(names), &X, &Y, &order,
                                          &batch_size, &rule, &coefficients, &penalty, &job.input_scale, &threads,
-                                         &job.total, &job.squares, &job.alpha))
+                                         &job.total, &job.squares, &alpha, &weights))
             throw PythonError{};
         const Turn turn(self);
         if (batch_size < 1) value_error("batch_size must be at least 1");
@@ -420,12 +435,15 @@ PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
         job.rule = Rule(index_of(rule, RULES, "rule"));
         set_coefficients(job, coefficients);
         if (penalty) set_penalty(job, penalty);
+        set_alpha(job, alpha);
         const Array inputs(X, "X", false), targets(Y, "Y", false), rows(order, "order", false);
         rows.expect_type('q', "int64");
         rows.expect_shape({-1});
+        std::optional<Array> of_examples;
+        if (weights != Py_None) of_examples.emplace(weights, "weights", false);
         {
             const WithoutGIL without;
-            turn.engine.steps(inputs, targets, rows, job, threads);
+            turn.engine.steps(inputs, targets, of_examples ? &*of_examples : nullptr, rows, job, threads);
         }
         return Py_BuildValue("(dd)", job.total, job.squares);
     });
@@ -451,9 +469,9 @@ PyMethodDef engine_methods[] = {
     {"store", engine_store, METH_VARARGS, "store(parameters, states): copy them from the engine into flat arrays."},
     {"steps", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(engine_steps)), METH_VARARGS | METH_KEYWORDS,
      "steps(X, Y, order, batch_size, rule, coefficients, penalty=(0.0, 0.0, 0.0), input_scale=1.0, threads=1,\n"
-     "sums=(0.0, 0.0), alpha=0.0): train on the rows in `order`, mini-batch by mini-batch; return `sums` with what was\n"
-     "added: the examples' costs, each as its mini-batch met it, and with an alpha the weights' squares before each\n"
-     "step. The penalty is (l2, l1, decay); alpha over the mini-batch's examples is added to l2."},
+     "sums=(0.0, 0.0), alpha=None, weights=None): train on the rows in `order`, mini-batch by mini-batch; return `sums`\n"
+     "with what was added: the examples' costs, each as its mini-batch met it, and with an alpha the squares of w before\n"
+     "each step. The penalty is (l2, l1, decay); alpha over what the mini-batch's examples weigh is added to l2."},
     {nullptr, nullptr, 0, nullptr},
 };
 

@@ -218,6 +218,7 @@ void NetworkMemory<Real>::reserve(int64_t batch_size, int threads) {
             batch.x = pieces.template take<Real>(layers_[0].panels_t * stride);
             batch.y = pieces.template take<Real>(layers_.back().panels * stride);
             batch.masks = pieces.template take<uint32_t>(batch_size * network.words);
+            batch.weights = pieces.template take<Real>(batch_size);
         }
         for (Layer<Real> &layer : layers_) {
             layer.a = pieces.template take<Real>(layer.panels * stride);

@@ -74,6 +74,7 @@ class Trainer {
             if (number) add_squares();
             m = min(job.batch_size, job.n - start);
             batch = net.batch[number % 2];
+            whole = weigh();
             set_step(job.steps_done + double(number + 1));
             if (sparse) transpose_masks();
             feedforward();
@@ -96,6 +97,7 @@ class Trainer {
     Shared share;
     int64_t m = 0;            // examples in this mini-batch
     Batch<Real> batch{};
+    double whole = 0;         // what they weigh together
     bool sparse = false;      // whether layer 1 skips zeros
     bool complete = false;    // whether all threads' work so far is done
     bool own_rows = false;    // whether this thread itself has computed all there is of its examples
@@ -116,12 +118,21 @@ class Trainer {
         return bytes <= (m >= MANY_ROWS * team.size ? MIDDLE_LAYER_BYTES : SMALL_LAYER_BYTES);
     }
 
+    // Infinity where nothing weighs anything, which leaves nothing of what it divides. In an order of its own, for the
+    // same bits in all threads.
+    double weigh() const {
+        if (!job.weights) return double(m);
+        double sum = 0;
+        for (int64_t i = 0; i < m; i++) sum += double(batch.weights[i]);
+        return sum != 0 ? sum : __builtin_inf();
+    }
+
     // t: the number of this step, from 1. Adam's powers are computed anew, so that the bits do not depend on how the
     // steps are cut into calls.
     void set_step(double t) {
         step.rule = job.rule;
-        step.error_scale = Real((job.rule == SGD ? -job.eta : 1.0) / double(m));
-        const double l2 = job.l2 + job.alpha / double(m);
+        step.error_scale = (job.rule == SGD ? -job.eta : 1.0) / whole;
+        const double l2 = job.l2 + job.alpha / whole;
         step.l2 = Real(l2);
         step.l1 = Real(job.l1);
         step.decay = Real(job.decay);
@@ -155,6 +166,7 @@ class Trainer {
                 copy_row((const uint8_t *)job.Y + row * n_out, n_out, Real(1), to.y, i);
             else
                 copy_row((const Real *)job.Y + row * n_out, n_out, Real(1), to.y, i);
+            if (job.weights) to.weights[i] = ((const Real *)job.weights)[row];
         }
     }
 
@@ -226,9 +238,12 @@ class Trainer {
 
     void backpropagate() {
         Layer<Real> &output = net.layer[net.layers - 1];
+        const double scale = job.scaled ? double(m) / whole : 1;
         by_rows([&](int64_t i) {
-            net.costs[i] = output_error(net.cost, output.activation, i, output.n_out, net.batch_stride, output.a,
-                                        batch.y, step.error_scale, net.floor, output.delta);
+            const double weight = job.weights ? double(batch.weights[i]) : 1;
+            net.costs[i] = scale * weight *
+                           output_error(net.cost, output.activation, i, output.n_out, net.batch_stride, output.a,
+                                        batch.y, Real(step.error_scale * weight), net.floor, output.delta);
         });
         for (int64_t l = net.layers - 1; l > 0; l--) {
             Layer<Real> &following = net.layer[l], &layer = net.layer[l - 1];
@@ -414,8 +429,10 @@ class Trainer {
     // Of the step before, which all threads have ended; none is at the next one's yet, which this one has to reach.
     void add_squares() {
         if (job.alpha == 0 || thread != 0) return;
+        const double scale = double(m) / whole;
         for (int64_t l = 0; l < net.layers; l++)
-            for (int64_t tile = 0; tile < tiles_of(net.layer[l]); tile++) job.squares += net.layer[l].squares[tile];
+            for (int64_t tile = 0; tile < tiles_of(net.layer[l]); tile++)
+                job.squares += scale * net.layer[l].squares[tile];
     }
 };
 

@@ -35,8 +35,12 @@ Result train(const InstructionSet &set, Rule rule, double zeros, int threads) {
     std::vector<float> X = numbers(EXAMPLES * SIZES.front(), 1), Y = numbers(EXAMPLES * SIZES.back(), 1);
     for (size_t i = 0; i < X.size(); i++)
         if (std::fmod(0.37 * double(i / 4), 1) < zeros) X[i] = 0;
+    std::vector<float> weights(EXAMPLES);
     std::vector<int64_t> order;
-    for (int64_t i = 0; i < EXAMPLES; i++) order.push_back(i * 7 % EXAMPLES);
+    for (int64_t i = 0; i < EXAMPLES; i++) {
+        weights[size_t(i)] = float(i % 3);
+        order.push_back(i * 7 % EXAMPLES);
+    }
     std::vector<float> parameters = numbers(memory.parameters(), 0.1), velocity(parameters.size());
     const bool has_state = rule == MOMENTUM;
     memory.load(parameters.data(), has_state ? std::vector<const float *>{velocity.data()} : std::vector<const float *>());
@@ -44,6 +48,7 @@ Result train(const InstructionSet &set, Rule rule, double zeros, int threads) {
     Job job{};
     job.X = X.data();
     job.Y = Y.data();
+    job.weights = weights.data();
     job.order = order.data();
     job.n = EXAMPLES;
     job.batch_size = BATCH_SIZE;

@@ -171,6 +171,12 @@ def test_nothing_is_trained_before_load(problem):
         ({"sums": lambda s: (1.0,)}, "2"),
         ({"sums": lambda s: 1.0}, "sequence"),
         ({"alpha": lambda alpha: "a"}, "real number"),
+        ({"weights": lambda s: s.astype(np.float64)}, "weights must be of dtype the engine's"),
+        ({"weights": lambda s: s[:-1].copy()}, r"weights must have shape \(64, 1, \), got \(63, 1, \)"),
+        ({"weights": lambda s: s[:, 0]}, "weights must have shape"),
+        ({"weights": lambda s: np.repeat(s, 2, axis=0)[::2]}, "weights must be a C-contiguous"),
+        ({"weights": misaligned}, "weights must be aligned"),
+        ({"weights": lambda s: 1.0}, "weights must be a C-contiguous"),
         (
             {"rule": lambda r: "adam", "coefficients": lambda c: (0.1, 0.9, 0.999, 1e-8, 0)},
             "takes 6 coefficients, got 5",
@@ -192,6 +198,7 @@ def test_steps_that_do_not_fit(problem, engine, change, message):
         "threads": 1,
         "sums": (0.0, 0.0),
         "alpha": 0.0,
+        "weights": np.ones((64, 1), np.float32),
     }
     for name, make in change.items():
         given[name] = make(given[name])
