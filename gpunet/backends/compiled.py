@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from gpunet import cpu
@@ -83,6 +84,8 @@ class CompiledEngine:
         One of `instruction_sets`; by default the best.
     floor : float, optional
         What the cost's logarithms take smaller numbers for.
+    dropout : sequence of float, optional
+        The share of the layers' activations, the input first, that is dropped; of layers it does not name, none.
 
     Raises
     ------
@@ -100,10 +103,11 @@ class CompiledEngine:
         dtype: str,
         instruction_set: str | None = None,
         floor: float = 0.0,
+        dropout: Sequence[float] = (),
     ) -> None:
         module = _module()
         try:
-            self._engine = module.Engine(sizes, activations, cost, dtype, instruction_set, floor)
+            self._engine = module.Engine(sizes, activations, cost, dtype, instruction_set, floor, dropout)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{error}.") from error
 
@@ -154,6 +158,7 @@ class CompiledEngine:
         sums: tuple[float, float] = (0.0, 0.0),
         alpha: float | None = None,
         weights: Array | None = None,
+        uniform: npt.NDArray[np.float32] | None = None,
     ) -> tuple[float, float]:
         """Train on the rows in `order`, mini-batch by mini-batch; return `sums` with what was added.
 
@@ -185,10 +190,25 @@ class CompiledEngine:
             mini-batch add up to m.
         weights : array, shape (N, 1), of the network's dtype, optional
             Of the examples: a mini-batch's gradient is their weighted mean.
+        uniform : array of float32, optional
+            Dropout's random numbers from 0 to 1: for each mini-batch of m examples, of each layer that has a share,
+            the input first, (m, n_l) row by row. Activations with a number below the share are dropped.
         """
         try:
             sums = self._engine.steps(
-                X, Y, order, batch_size, rule, coefficients, penalty, input_scale, threads, sums, alpha, weights
+                X,
+                Y,
+                order,
+                batch_size,
+                rule,
+                coefficients,
+                penalty,
+                input_scale,
+                threads,
+                sums,
+                alpha,
+                weights,
+                uniform,
             )
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(f"{error}.") from error

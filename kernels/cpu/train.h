@@ -70,7 +70,7 @@ class Trainer {
         choose_sparse();
         gather(0, net.batch[0]);
         barrier();
-        for (int64_t start = 0, number = 0; start < job.n; start += job.batch_size, number++) {
+        for (int64_t number = 0; start < job.n; start += job.batch_size, number++) {
             if (number) add_squares();
             m = min(job.batch_size, job.n - start);
             batch = net.batch[number % 2];
@@ -80,7 +80,7 @@ class Trainer {
             feedforward();
             backpropagate();
             barrier();
-            ahead.start(job, net, start + 1 * job.batch_size, thread, team.size);
+            ahead.start(job, net, start + job.batch_size, thread, team.size);
             gradient();
             if (thread == 0) add_costs();
             gather(start + job.batch_size, net.batch[(number + 1) % 2]);
@@ -95,7 +95,7 @@ class Trainer {
     Team &team;
     const int thread;
     Shared share;
-    int64_t m = 0;            // examples in this mini-batch
+    int64_t start = 0, m = 0; // where in the order this mini-batch begins, and its examples
     Batch<Real> batch{};
     double whole = 0;         // what they weigh together
     bool sparse = false;      // whether layer 1 skips zeros
@@ -153,14 +153,15 @@ class Trainer {
 
     // -- The mini-batch ---------------------------------------------------------------------------------------
 
-    void gather(int64_t start, Batch<Real> &to) {
-        const int64_t count = max(0, min(job.batch_size, job.n - start));
+    void gather(int64_t begin, Batch<Real> &to) {
+        const int64_t count = max(0, min(job.batch_size, job.n - begin));
         for (int64_t i = cut(count, thread, team.size); i < cut(count, thread + 1, team.size); i++) {
-            const int64_t row = job.order[start + i];
+            const int64_t row = job.order[begin + i];
             if (job.X_is_uint8)
                 gather_inputs((const uint8_t *)job.X, row, to, i);
             else
                 gather_inputs((const Real *)job.X, row, to, i);
+            drop(0, begin, count, to.x, to.x, 0, net.layer[0].panels_t, i, i + 1);
             const int64_t n_out = net.layer[net.layers - 1].n_out;
             if (job.Y_is_uint8)
                 copy_row((const uint8_t *)job.Y + row * n_out, n_out, Real(1), to.y, i);
@@ -183,6 +184,29 @@ class Trainer {
         for (; n >= N; n -= N, from += N, to += net.batch_stride)
             for (int j = 0; j < N; j++) to[j] = Real(from[j]) * scale;
         for (int64_t j = 0; j < n; j++) to[j] = Real(from[j]) * scale;
+    }
+
+    // to = from but for what is dropped of the inputs of layer l, or of the errors that go back to them; the others are
+    // made larger by as much. In the mini-batch of `count` examples that begins at `begin`, of rows [i0, i1) of panels
+    // [p0, p1). What is 0 by it counts among a mini-batch's inputs as any other number.
+    void drop(int64_t l, int64_t begin, int64_t count, const Real *from, Real *to, int64_t p0, int64_t p1, int64_t i0,
+              int64_t i1) const {
+        const Layer<Real> &layer = net.layer[l];
+        if (layer.dropout == 0) return;
+        const float share = float(layer.dropout), *uniform = job.uniform + begin * net.draws + count * layer.draws;
+        const Real factor = Real(1 / (1 - layer.dropout));
+        for (int64_t p = p0; p < p1; p++)
+            for (int64_t i = i0; i < i1; i++) {
+                const int64_t at = p * net.batch_stride + i * N;
+                drop_row(uniform + i * layer.n_in + p * N, share, factor, min(N, layer.n_in - p * N), from + at, to + at);
+            }
+    }
+
+    static void drop_row(const float *uniform, float share, Real factor, int64_t n, const Real *from, Real *to) {
+        if (n == N)
+            for (int j = 0; j < N; j++) to[j] = from[j] * (uniform[j] >= share ? factor : Real(0));
+        else
+            for (int64_t j = 0; j < n; j++) to[j] = from[j] * (uniform[j] >= share ? factor : Real(0));
     }
 
     // Every thread decides alike, from rows spread over the call.
@@ -212,12 +236,17 @@ class Trainer {
 
     // -- Equation (25) ----------------------------------------------------------------------------------------
 
+    const Real *inputs(int64_t l) const { return l == 0 ? batch.x : net.layer[l].x; }
+
     void feedforward() {
         complete = true;
         own_rows = false;
-        const Real *a = batch.x;
         for (int64_t l = 0; l < net.layers; l++) {
             Layer<Real> &layer = net.layer[l];
+            const Real *a = inputs(l);
+            const auto hand_on = [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
+                if (l + 1 < net.layers) drop(l + 1, start, m, layer.a, net.layer[l + 1].x, p0, p1, i0, i1);
+            };
             share_panels(layer.panels, by_examples(layer), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
                 if (l == 0 && sparse)
                     sparse_product<Real>({a, net.batch_stride}, batch.masks, net.words, {layer.w, layer.panel_stride},
@@ -227,10 +256,13 @@ class Trainer {
                                   layer.b, layer.a, net.batch_stride, p0, p1, i0, i1);
                 for (int64_t p = p0; p < p1; p++)
                     activate(layer.activation, layer.a + p * net.batch_stride + i0 * N, (i1 - i0) * N);
+                if (layer.activation != SOFTMAX) hand_on(p0, p1, i0, i1);
             });
             if (layer.activation == SOFTMAX)
-                by_rows([&](int64_t i) { softmax(i, layer.n_out, net.batch_stride, layer.a); });
-            a = layer.a;
+                by_rows([&](int64_t i) {
+                    softmax(i, layer.n_out, net.batch_stride, layer.a);
+                    hand_on(0, layer.panels, i, i + 1);
+                });
         }
     }
 
@@ -251,6 +283,7 @@ class Trainer {
                 product<Real>({following.delta, net.batch_stride}, following.n_out,
                               {following.w_t, following.panel_stride_t}, layer.n_out, nullptr, layer.delta,
                               net.batch_stride, p0, p1, i0, i1);
+                drop(l, start, m, layer.delta, layer.delta, p0, p1, i0, i1);
                 for (int64_t p = p0; p < p1; p++) {
                     const int64_t at = p * net.batch_stride + i0 * N;
                     hadamard_prime(layer.activation, layer.delta + at, layer.a + at, (i1 - i0) * N);
@@ -303,14 +336,12 @@ class Trainer {
         int64_t tiles = 0;
         for (int64_t l = 0; l < net.layers; l++) tiles += tiles_of(net.layer[l]);
         share(tiles, [&](int64_t begin, int64_t end) {
-            const Real *a = batch.x;
             for (int64_t l = 0; l < net.layers; l++) {
                 const Layer<Real> &layer = net.layer[l];
                 const int64_t count = tiles_of(layer);
-                update_layer(layer, a, l == 0 && sparse, max(begin, 0), min(end, count));
+                update_layer(layer, inputs(l), l == 0 && sparse, max(begin, 0), min(end, count));
                 begin -= count;
                 end -= count;
-                a = layer.a;
             }
         });
     }

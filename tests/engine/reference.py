@@ -87,17 +87,23 @@ def split(flat, sizes):
 
 def train(
     sizes, activations, cost, flat, X, Y, order, batch_size, rule, coefficients, penalty, input_scale, alpha, floor,
-    weights=None,
+    weights=None, dropout=(), uniform=None,
 ):  # fmt: skip
     """Return the parameters after the steps, flat, the rule's states, the sums of the costs and of the squares."""
     w, b = split(flat, sizes)
     X, Y = X.astype(np.float64) * input_scale, Y.astype(np.float64)
     rule, total, squares, layers = Rule(rule, coefficients), 0.0, 0.0, range(len(w))
+    drawn = 0  # of the uniform numbers, so far
     for t, start in enumerate(range(0, len(order), batch_size), start=1):
         rows = order[start : start + batch_size]
-        a = [X[rows]]
+        a, masks, fed = [X[rows]], [], []
         for l in layers:
-            a.append(FUNCTIONS[activations[l]](a[l] @ w[l].T + b[l]))
+            masks.append(np.ones(a[l].shape))
+            if l < len(dropout) and dropout[l]:
+                drawn, first = drawn + a[l].size, drawn
+                masks[l] = (uniform[first:drawn].reshape(a[l].shape) >= dropout[l]) / (1 - dropout[l])
+            fed.append(a[l] * masks[l])
+            a.append(FUNCTIONS[activations[l]](fed[l] @ w[l].T + b[l]))
         m, s = len(rows), np.ones(len(rows)) if weights is None else weights[rows, 0]
         whole = s.sum() or np.inf
         c, delta = costs_and_errors(cost, activations[-1], a[-1], Y[rows], floor)
@@ -107,9 +113,9 @@ def train(
         delta *= s[:, None] / whole
         nabla = {}
         for l in reversed(layers):
-            nabla[l] = delta.T @ a[l], delta.sum(axis=0)
+            nabla[l] = delta.T @ fed[l], delta.sum(axis=0)
             if l:
-                delta = pull_back(activations[l - 1], delta @ w[l], a[l])
+                delta = pull_back(activations[l - 1], delta @ w[l] * masks[l], a[l])
         for l in layers:
             g = nabla[l][0] + l2 * w[l] + penalty.l1 * np.sign(w[l])
             w[l] = rule.move(("w", l), w[l] - penalty.decay * w[l], g, t)

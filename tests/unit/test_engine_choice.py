@@ -38,8 +38,10 @@ def test_verbs_can_be_asked_for(blobs):
 
 
 @needs_engine
-@pytest.mark.parametrize("options", [{"class_weight": {1: 2.0}}, {"sample_weight": np.arange(150) % 3}], ids=str)
-def test_it_knows_weights_of_examples(blobs, options):
+@pytest.mark.parametrize(
+    "options", [{"class_weight": {1: 2.0}}, {"sample_weight": np.arange(150) % 3}, {"dropout": [0.1, 0.4]}], ids=str
+)
+def test_it_knows_weights_of_examples_and_dropout(blobs, options):
     nets = [network(dtype="float64") for _ in range(3)]
     engines = [n.fit(*blobs, epochs=2, engine=e, **options).engine for n, e in
                zip(nets, ("auto", "compiled", "verbs"), strict=True)]  # fmt: skip
