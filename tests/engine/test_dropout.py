@@ -44,19 +44,19 @@ def test_activations_and_costs(dtype, hidden, cost, output):
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
 @pytest.mark.parametrize("batch_size", [1, 3, 10, 127, 300])
 def test_layers_that_threads_share(instruction_set, batch_size):
-    problem = Problem([150, 260, 200, 10], ["tanh", "softmax", "sigmoid"], batch_size=batch_size, examples=300, zeros=0.8,
-                      uint8=True, weighted=True, alpha=0.1, dropout=(0.2, 0.5, 0.4))  # fmt: skip
+    problem = Problem([150, 260, 200, 10], ["tanh", "softmax", "sigmoid"], batch_size=batch_size, examples=300,
+                      zeros=0.8, uint8=True, weighted=True, alpha=0.1, dropout=(0.2, 0.5, 0.4))  # fmt: skip
     problem.check(instruction_set=instruction_set, threads=3)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("share", [0.3, 0.1, 1e-50, 1 - 1e-12], ids=str)
 def test_numbers_beside_the_share(dtype, share):
-    """Those just below it, at it and just above it: float32 decides, as between NumPy's numbers and a Python float."""
+    """Just below it, at it and just above it: float32 decides, as between NumPy's numbers and a Python float."""
     problem = Problem([6, 5, 3], ["tanh", "sigmoid"], dropout=(share, share), coefficients=(1e-6,))
     at = np.float32(share)
-    problem.uniform[...] = np.resize([np.nextafter(at, -np.float32(1)), at, np.nextafter(at, np.float32(2))],
-                                     problem.uniform.size)  # fmt: skip
+    beside = np.clip([at - np.float32(2**-24), at, at + np.float32(2**-23)], 0, np.float32(1 - 2**-24))
+    problem.uniform[...] = np.resize(beside, problem.uniform.size)
     _, _, (cost, _) = problem.train(dtype)
     assert cost == pytest.approx(problem.expected()[2][0], rel={"float64": 1e-10, "float32": 2e-4}[dtype])
 

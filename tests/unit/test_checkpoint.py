@@ -50,8 +50,8 @@ EVERYTHING = {
 }
 TRAININGS = {
     **{f"{name} by the engine": {**COURSE, "optimizer": name} for name in ("sgd", "momentum", "nesterov", "adam")},
-    "weights by the engine": {**COURSE, **WEIGHTS, "engine": "compiled"},
-    "dropout by the engine": {**COURSE, **DROPOUT, "engine": "compiled"},
+    "weights by the engine": {**COURSE, **WEIGHTS},
+    "dropout by the engine": {**COURSE, **DROPOUT},
     **{f"{name} by the verbs": {**EVERYTHING, "optimizer": name} for name in BUILT_IN},
 }
 
