@@ -24,7 +24,16 @@ import gpunet.sklearn
 from gpunet.benchmarks import machine
 from gpunet.datasets import mnist
 
-Data = Callable[[], tuple[Any, Any]]
+#: Returns X and y, and the examples' weights if they have any.
+Data = Callable[[], tuple[Any, ...]]
+
+
+def _weighted(load: Data) -> Data:
+    def weighted() -> tuple[Any, ...]:
+        X, y = load()
+        return X, y, np.random.default_rng(0).random(len(y))
+
+    return weighted
 
 
 def _images(count: int, dtype: str) -> Data:
@@ -84,6 +93,20 @@ CASES: list[tuple[str, str, Data, dict[str, Any], int]] = [
         1,
     ),
     (
+        "digits, (100,), adam, weights",
+        "MLPClassifier",
+        _weighted(lambda: datasets.load_digits(return_X_y=True)),
+        {},
+        1,
+    ),
+    (
+        "MNIST, float32, (100,), adam, weights, 10 epochs",
+        "MLPClassifier",
+        _weighted(_images(60_000, "f4")),
+        {"max_iter": 10},
+        1,
+    ),
+    (
         "20,000 of MNIST, (512, 512), adam, 5 epochs",
         "MLPClassifier",
         _images(20_000, "f8"),
@@ -121,14 +144,14 @@ def main() -> None:
     for name, estimator, load, settings, fits in CASES:
         if only not in name:
             continue
-        X, y = load()
+        given = load()
         seconds: dict[str, list[float]] = {"theirs": [], "ours": []}
         for _ in range(rounds + 1):
             for who, module in (("theirs", neural_network), ("ours", gpunet.sklearn)):
                 options = {**settings, **({"device": "cpu"} if who == "ours" else {})}
                 started = time.perf_counter()
                 for _ in range(fits):
-                    model = getattr(module, estimator)(random_state=1, **options).fit(X, y)
+                    model = getattr(module, estimator)(random_state=1, **options).fit(*given)
                 seconds[who].append((time.perf_counter() - started) / fits)
         theirs, ours = (np.array(seconds[who][1:]) for who in ("theirs", "ours"))  # the first warms up
         low, middle, high = np.percentile(theirs / ours, [25, 50, 75])

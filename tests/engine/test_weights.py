@@ -71,10 +71,10 @@ def test_a_mini_batch_in_which_nothing_counts_changes_nothing():
 def test_an_epoch_as_by_the_verbs(batch_size, n, optimizer, alpha):
     rng = np.random.default_rng(3)
     sizes = [WIDTHS[(WIDTHS.index(n) + l) % 4] for l in range(3)]
-    X, Y = rng.normal(size=(300, n)), rng.random((300, sizes[-1]))
+    X, Y = rng.normal(size=(140, n)), rng.random((140, sizes[-1]))
     X[rng.random(X.shape) < 0.7] = 0
-    weights = rng.integers(0, 4, size=(300, 1)).astype(float)
-    weights[np.random.default_rng(5).permutation(300)[batch_size : 2 * batch_size]] = 0.0
+    weights = rng.integers(0, 4, size=(140, 1)).astype(float)
+    weights[np.random.default_rng(5).permutation(140)[batch_size : 2 * batch_size]] = 0.0
     found = {}
     for engine, threads in (("compiled", 1), ("compiled", 2), ("verbs", 1)):
         net = gpunet.Network(sizes, dtype="float64", device="cpu", seed=2, cost="cross-entropy")
