@@ -2,15 +2,13 @@
 // each. l2 and decay pull the weights towards 0; for the biases they are 0.
 //
 // BP2 to BP4 are linear in the output's error, so that a factor there scales all gradients for nothing: 1 / m makes
-// them the mini-batch's mean, -eta / m what gradient descent adds to the parameters as it is. Where examples have
-// weights, what they weigh together takes the place of m.
+// them the mini-batch's mean, -eta / m what gradient descent adds to the parameters as it is.
 #pragma once
 
 template <class Real>
 struct Step {
     Rule rule;
-    double error_scale;
-    Real eta, mu;
+    Real error_scale, eta, mu;
     // Adam's: 1 - beta1, beta2, 1 - beta2, epsilon, eta / (1 - beta1^t) and 1 / sqrt(1 - beta2^t)
     Real new1, old2, new2, epsilon, eta_t, scale2;
     // The weights' penalties: l2 w + l1 sign(w) of the gradient, and the share of w that goes whatever the gradient is

@@ -97,7 +97,7 @@ class Trainer {
     Shared share;
     int64_t start = 0, m = 0; // where in the order this mini-batch begins, and its examples
     Batch<Real> batch{};
-    double whole = 0;         // what they weigh together
+    double whole = 0;         // what those weigh together
     bool sparse = false;      // whether layer 1 skips zeros
     bool complete = false;    // whether all threads' work so far is done
     bool own_rows = false;    // whether this thread itself has computed all there is of its examples
@@ -118,8 +118,8 @@ class Trainer {
         return bytes <= (m >= MANY_ROWS * team.size ? MIDDLE_LAYER_BYTES : SMALL_LAYER_BYTES);
     }
 
-    // Infinity where nothing weighs anything, which leaves nothing of what it divides. In an order of its own, for the
-    // same bits in all threads.
+    // What the mini-batch's examples weigh together; infinity for nothing, which leaves nothing of what it divides.
+    // Each thread adds all of them, in the same order.
     double weigh() const {
         if (!job.weights) return double(m);
         double sum = 0;
@@ -131,7 +131,7 @@ class Trainer {
     // steps are cut into calls.
     void set_step(double t) {
         step.rule = job.rule;
-        step.error_scale = (job.rule == SGD ? -job.eta : 1.0) / whole;
+        step.error_scale = Real((job.rule == SGD ? -job.eta : 1.0) / double(m));
         const double l2 = job.l2 + job.alpha / whole;
         step.l2 = Real(l2);
         step.l1 = Real(job.l1);
@@ -155,13 +155,13 @@ class Trainer {
 
     void gather(int64_t begin, Batch<Real> &to) {
         const int64_t count = max(0, min(job.batch_size, job.n - begin));
-        for (int64_t i = cut(count, thread, team.size); i < cut(count, thread + 1, team.size); i++) {
+        const int64_t i0 = cut(count, thread, team.size), i1 = cut(count, thread + 1, team.size);
+        for (int64_t i = i0; i < i1; i++) {
             const int64_t row = job.order[begin + i];
             if (job.X_is_uint8)
                 gather_inputs((const uint8_t *)job.X, row, to, i);
             else
                 gather_inputs((const Real *)job.X, row, to, i);
-            drop(0, begin, count, to.x, to.x, 0, net.layer[0].panels_t, i, i + 1);
             const int64_t n_out = net.layer[net.layers - 1].n_out;
             if (job.Y_is_uint8)
                 copy_row((const uint8_t *)job.Y + row * n_out, n_out, Real(1), to.y, i);
@@ -169,6 +169,7 @@ class Trainer {
                 copy_row((const Real *)job.Y + row * n_out, n_out, Real(1), to.y, i);
             if (job.weights) to.weights[i] = ((const Real *)job.weights)[row];
         }
+        drop(0, begin, count, to.x, to.x, 0, net.layer[0].panels_t, i0, i1);
     }
 
     template <class Source>
@@ -186,9 +187,9 @@ class Trainer {
         for (int64_t j = 0; j < n; j++) to[j] = Real(from[j]) * scale;
     }
 
-    // to = from but for what is dropped of the inputs of layer l, or of the errors that go back to them; the others are
-    // made larger by as much. In the mini-batch of `count` examples that begins at `begin`, of rows [i0, i1) of panels
-    // [p0, p1). What is 0 by it counts among a mini-batch's inputs as any other number.
+    // Dropout of the inputs of layer l, or of the errors that go back to them: rows [i0, i1) of panels [p0, p1) in the
+    // mini-batch of `count` examples that begins at `begin`. What is dropped from a mini-batch's inputs is multiplied
+    // as what it is now, 0: which of them are skipped goes by the data alone.
     void drop(int64_t l, int64_t begin, int64_t count, const Real *from, Real *to, int64_t p0, int64_t p1, int64_t i0,
               int64_t i1) const {
         const Layer<Real> &layer = net.layer[l];
@@ -270,13 +271,16 @@ class Trainer {
 
     void backpropagate() {
         Layer<Real> &output = net.layer[net.layers - 1];
-        const double scale = job.scaled ? double(m) / whole : 1;
         by_rows([&](int64_t i) {
-            const double weight = job.weights ? double(batch.weights[i]) : 1;
-            net.costs[i] = scale * weight *
-                           output_error(net.cost, output.activation, i, output.n_out, net.batch_stride, output.a,
-                                        batch.y, Real(step.error_scale * weight), net.floor, output.delta);
+            net.costs[i] = output_error(net.cost, output.activation, i, output.n_out, net.batch_stride, output.a,
+                                        batch.y, step.error_scale, net.floor, output.delta);
         });
+        if (job.weights)
+            by_rows([&](int64_t i) {
+                const double weight = double(batch.weights[i]), share = double(m) * weight / whole;
+                net.costs[i] *= job.scaled ? share : weight;
+                multiply_row(i, output.n_out, net.batch_stride, Real(share), output.delta);
+            });
         for (int64_t l = net.layers - 1; l > 0; l--) {
             Layer<Real> &following = net.layer[l], &layer = net.layer[l - 1];
             share_panels(layer.panels, by_examples(following), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
