@@ -469,8 +469,9 @@ class Network:
             How much each example's cost counts. A mini-batch's gradient is the weighted mean of its examples'.
         engine : {"auto", "compiled", "verbs"}
             What takes the steps. "compiled" is for NumPy on the CPU, the activations and costs that it knows, and
-            plain SGD, momentum, Nesterov's, Adam and AdamW, with L1, L2 and weight decay; "verbs" is NumPy, CuPy or
-            whatever else the device has; "auto" takes the first where it can. ``history.engine`` says which it was.
+            plain SGD, momentum, Nesterov's, Adam and AdamW, with L1, L2, weight decay, dropout and weights of
+            examples; "verbs" is NumPy, CuPy or whatever else the device has; "auto" takes the first where it can.
+            ``history.engine`` says which it was.
         threads : int, optional
             How many threads of the CPU share a step. By default one, and more where they are seen to be faster while
             the training runs. It has no effect on other devices.

@@ -213,7 +213,13 @@ class Backend(ABC):
         return None
 
     def compiled(
-        self, sizes: Sequence[int], activations: Sequence[Activation], cost: Cost, dtype: str, optimizer: Optimizer
+        self,
+        sizes: Sequence[int],
+        activations: Sequence[Activation],
+        cost: Cost,
+        dtype: str,
+        optimizer: Optimizer,
+        dropout: Sequence[float] = (),
     ) -> CompiledEngine:
         """Return a compiled loop over the steps of a training of this network.
 

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from gpunet import cpu
@@ -83,6 +84,8 @@ class CompiledEngine:
         One of `instruction_sets`; by default the best.
     floor : float, optional
         What the cost's logarithms take smaller numbers for.
+    dropout : sequence of float, optional
+        The share of the layers' activations, the input first, that is dropped; of layers it does not name, none.
 
     Raises
     ------
@@ -100,10 +103,11 @@ class CompiledEngine:
         dtype: str,
         instruction_set: str | None = None,
         floor: float = 0.0,
+        dropout: Sequence[float] = (),
     ) -> None:
         module = _module()
         try:
-            self._engine = module.Engine(sizes, activations, cost, dtype, instruction_set, floor)
+            self._engine = module.Engine(sizes, activations, cost, dtype, instruction_set, floor, dropout)
         except (TypeError, ValueError, OverflowError) as error:
             raise InputError(f"{error}.") from error
 
@@ -152,13 +156,16 @@ class CompiledEngine:
         input_scale: float = 1.0,
         threads: int = 1,
         sums: tuple[float, float] = (0.0, 0.0),
-        alpha: float = 0.0,
+        alpha: float | None = None,
+        weights: Array | None = None,
+        uniform: npt.NDArray[np.float32] | None = None,
     ) -> tuple[float, float]:
         """Train on the rows in `order`, mini-batch by mini-batch; return `sums` with what was added.
 
-        The first is the sum of the examples' costs, each the one that its mini-batch met; the second, if there is an
-        alpha, the sum of all weights' squares before each step. Other Python threads run meanwhile; nothing ends the
-        call early, so keep it short. The result has the same bits for every number of threads.
+        The first is the sum of the examples' costs, each the one that its mini-batch met, times its weight; the
+        second, if there is an alpha, the sum of all w^2 before each step, times m/W if the mini-batch's m examples
+        weigh W together. Other Python threads run meanwhile; nothing ends the call early, so keep it short. The
+        result has the same bits for every number of threads.
 
         Parameters
         ----------
@@ -178,12 +185,30 @@ class CompiledEngine:
         threads : int
         sums : (float, float)
             Those so far. Handed from call to call, they have the same bits however the rows are cut into calls.
-        alpha : float
-            alpha over the mini-batch's number of examples is added to l2.
+        alpha : float, optional
+            alpha/W is added to l2. With it, be it 0, weights are scaled in the sum of the costs so that those of a
+            mini-batch add up to m.
+        weights : array, shape (N, 1), of the network's dtype, optional
+            Of the examples: a mini-batch's gradient is their weighted mean.
+        uniform : array of float32, optional
+            Dropout's random numbers from 0 to 1: for each mini-batch of m examples, of each layer that has a share,
+            the input first, (m, n_l) row by row. Activations with a number below the share are dropped.
         """
         try:
             sums = self._engine.steps(
-                X, Y, order, batch_size, rule, coefficients, penalty, input_scale, threads, sums, alpha
+                X,
+                Y,
+                order,
+                batch_size,
+                rule,
+                coefficients,
+                penalty,
+                input_scale,
+                threads,
+                sums,
+                alpha,
+                weights,
+                uniform,
             )
         except (TypeError, ValueError, IndexError, OverflowError) as error:
             raise InputError(f"{error}.") from error

@@ -39,12 +39,20 @@ class NumPyBackend(InPlaceBackend):
         return blas.scipy_pool().limit(count)
 
     def compiled(
-        self, sizes: Sequence[int], activations: Sequence[Activation], cost: Cost, dtype: str, optimizer: Optimizer
+        self,
+        sizes: Sequence[int],
+        activations: Sequence[Activation],
+        cost: Cost,
+        dtype: str,
+        optimizer: Optimizer,
+        dropout: Sequence[float] = (),
     ) -> CompiledEngine:
         reason = compiled.why_not_compiled() or compiled.why_unsupported(activations, cost, optimizer)
         if reason is not None:
             raise DeviceError(f"{reason}.")
-        return CompiledEngine(sizes, [f.name for f in activations], cost.name, dtype, floor=cost.floor)
+        return CompiledEngine(
+            sizes, [f.name for f in activations], cost.name, dtype, floor=cost.floor, dropout=dropout
+        )
 
     def asarray(self, x: Any, dtype: Any = None) -> Array:
         try:

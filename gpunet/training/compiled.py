@@ -9,13 +9,14 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from gpunet.backends import Array
 from gpunet.backends.compiled import RULES
 from gpunet.errors import DeviceError
 from gpunet.optimizers import Adam, Penalty
-from gpunet.training.draws import Draws
+from gpunet.training.draws import Draws, generator_of_masks
 from gpunet.training.steps import Recipe
 
 #: The engine's rows are padded to so many numbers, and mini-batches of so many examples make that felt.
@@ -23,6 +24,8 @@ _PADDED_TO, _MANY_EXAMPLES = 32, 1024
 #: Calls have as many steps as some 50 ms hold. Where a single step has more floating-point operations than that,
 #: calls run beside Python, which must answer an interrupt.
 _LONG_STEP = 5e9
+#: Random numbers for dropout that a call takes, unless a single step takes more: 4 MB.
+_MOST_DRAWS = 2**20
 
 
 def is_worthwhile(recipe: Recipe) -> bool:
@@ -38,7 +41,6 @@ def is_worthwhile(recipe: Recipe) -> bool:
 
 def _refuse_what_it_does_not_know(recipe: Recipe) -> None:
     asked_for = {
-        "dropout": any(recipe.dropout),
         "max_norm": recipe.max_norm,
         "clip_value": recipe.clip_value,
         "clip_norm": recipe.clip_norm,
@@ -63,13 +65,18 @@ class CompiledSteps:
         model = recipe.model
         _refuse_what_it_does_not_know(recipe)
         self.recipe = recipe
-        self._engine = model.ops.compiled(model.sizes, model.activations, model.cost, model.dtype, recipe.optimizer)
+        self._engine = model.ops.compiled(
+            model.sizes, model.activations, model.cost, model.dtype, recipe.optimizer, recipe.dropout
+        )
         self._rule = RULES[recipe.optimizer.name]
         self._states = recipe.states()
         self._taken = 0
         self._sums = 0.0, 0.0
         self._has_long_steps = 6 * model.parameters.flat.shape[0] * recipe.batch_size > _LONG_STEP
         self._abandoned = False
+        # Random numbers that dropout takes for an example, and memory for those of a call.
+        self._draws = sum(n for n, share in zip(model.sizes, recipe.dropout, strict=False) if share)
+        self._uniform = np.empty(0, np.float32)
 
     @property
     def name(self) -> str:
@@ -83,6 +90,8 @@ class CompiledSteps:
     def epoch(self, rng: Draws) -> Iterator[None]:
         flat = self.recipe.model.parameters.flat
         self._sums = 0.0, 0.0
+        if self._draws:
+            self._masks = generator_of_masks(rng)
         self._engine.load(flat, list(self._states))
         try:
             yield
@@ -109,7 +118,12 @@ class CompiledSteps:
         return [eta, *constants, *([optimizer.epsilon_hat, self._taken] if isinstance(optimizer, Adam) else [])]
 
     def take(self, data: Sequence[Array], index: Array, eta: float, threads: int, until: float = math.inf) -> int:
-        recipe, (X, Y) = self.recipe, data
+        recipe, (X, Y, *weights) = self.recipe, data
+        uniform = None
+        if self._draws:
+            m = recipe.batch_size
+            index = index[: max(1, _MOST_DRAWS // (m * self._draws)) * m]
+            uniform = self._drawn(len(index) * self._draws)
 
         def run() -> tuple[float, float]:
             return self._engine.steps(
@@ -123,7 +137,9 @@ class CompiledSteps:
                 recipe.model.input_scale,
                 threads,
                 self._sums,
-                recipe.alpha or 0.0,
+                recipe.alpha,
+                weights[0] if weights else None,
+                uniform,
             )
 
         coefficients = self._coefficients(eta)
@@ -131,6 +147,12 @@ class CompiledSteps:
         self._sums = self._run_beside(run) if self._has_long_steps else run()
         self._taken += -(-len(index) // recipe.batch_size)
         return len(index)
+
+    def _drawn(self, count: int) -> npt.NDArray[np.float32]:
+        """Return the next numbers: in one go those that the verbs draw by layer and step."""
+        if count > len(self._uniform):
+            self._uniform = np.empty(count, np.float32)
+        return self._masks.random(out=self._uniform[:count], dtype=np.float32)
 
     def _run_beside(self, run: Callable[[], tuple[float, float]]) -> tuple[float, float]:
         """Return what `run` does, from a thread of its own: this one stays open to interrupts.

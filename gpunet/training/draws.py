@@ -20,3 +20,8 @@ class Draws(Order, Protocol):
 
     def integers(self, low: int, /) -> Any:
         """Return a random whole number from 0 to low - 1."""
+
+
+def generator_of_masks(rng: Draws) -> np.random.Generator:
+    """Return what draws an epoch's masks for dropout: one of their own, so that the order of the examples stays."""
+    return np.random.default_rng(rng.integers(2**63))

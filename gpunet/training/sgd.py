@@ -71,7 +71,7 @@ class MiniBatchSGD:
         self._data = data.of(model.ops, [X, Y] if weights is None else [X, Y, weights], model.dtype, m)
         self.n = self._data.n
         self.recipe = recipe
-        self.steps = _steps(recipe, engine, weights is not None)
+        self.steps = _steps(recipe, engine)
         self.rng = rng
         is_mean = weights is None or recipe.alpha is not None
         self._whole = self.n if is_mean else float(model.ops.to_numpy(weights).sum(dtype=np.float64))
@@ -110,12 +110,10 @@ class MiniBatchSGD:
         return examples
 
 
-def _steps(recipe: Recipe, engine: str, weighted: bool) -> Steps:
+def _steps(recipe: Recipe, engine: str) -> Steps:
     if checks.one_of(engine, ENGINES, "engine") == "verbs" or (engine == "auto" and not is_worthwhile(recipe)):
         return VerbSteps(recipe)
     try:
-        if weighted:
-            raise DeviceError("the compiled engine knows no weights of examples.")
         return CompiledSteps(recipe)
     except DeviceError as error:
         if engine == "compiled":

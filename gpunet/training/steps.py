@@ -17,7 +17,7 @@ from gpunet.backprop import Workspace, backpropagate, feedforward, gradient
 from gpunet.model import Model
 from gpunet.optimizers import Optimizer, Penalty
 from gpunet.parameters import Parameters
-from gpunet.training.draws import Draws
+from gpunet.training.draws import Draws, generator_of_masks
 
 #: Steps that a device replays by one launch.
 REPLAYED = 32
@@ -140,8 +140,8 @@ class VerbSteps:
 
     @contextmanager
     def epoch(self, rng: Draws) -> Iterator[None]:
-        if any(self.recipe.dropout):  # a generator of its own: the order of the examples stays the same
-            self._masks = np.random.default_rng(rng.integers(2**63))
+        if any(self.recipe.dropout):
+            self._masks = generator_of_masks(rng)
         self._total[...] = self._squares[...] = 0.0
         with self.recipe.model.ops.threads(1):  # what `take` asks for holds within it
             yield

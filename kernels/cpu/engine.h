@@ -30,6 +30,10 @@ struct Layer {
     Activation activation;
     Real *w, *w_t, *b;                    // w_t is the transpose of w, for BP2; null in layer 1, which has no BP2
     Real *state_w[MOST_STATES], *state_b[MOST_STATES];
+    double dropout;                       // the share of the inputs that is dropped, or 0
+    int64_t draws;                        // numbers that dropout takes for an example before it comes to this layer
+    Real *x;                              // (batch, n_in): the inputs, which without dropout are a of the layer before;
+                                          // null in layer 1, whose inputs are the mini-batch's
     Real *a, *delta;                      // (batch, n_out)
     double *squares;                      // (panels_t, panels): the sum of w^2 in each tile, if it is asked for
 };
@@ -39,6 +43,7 @@ template <class Real>
 struct Batch {
     Real *x, *y;
     uint32_t *masks;                      // (batch, words): which groups of an example's inputs are not all zero
+    Real *weights;                        // (batch,): of the examples, if they have any
 };
 
 template <class Real>
@@ -49,6 +54,7 @@ struct Network {
     Real floor;                           // what logarithms in the cost take smaller numbers for
     int64_t batch_capacity, batch_stride; // of every batch, from panel to panel, in numbers
     int64_t words;                        // of an example's mask
+    int64_t draws;                        // numbers that dropout takes for an example
     Batch<Real> batch[2];                 // one is trained on while the next is gathered
     int64_t example_words;                // of a group's mask
     uint32_t *examples;                   // (groups, example_words): which examples have a group: masks transposed
@@ -69,15 +75,19 @@ struct Team {
 struct Job {
     const void *X, *Y;
     bool X_is_uint8, Y_is_uint8;
+    const void *weights;                  // of the examples, in the network's type; null: each weighs 1
+    const float *uniform;                 // for dropout: numbers from 0 to 1, (m, n_in) of each layer that has it, one
+                                          // layer after the other, mini-batch by mini-batch
     const int64_t *order;
     int64_t n, batch_size;
     Rule rule;
     double eta, mu, beta1, beta2, epsilon, steps_done;
     bool epsilon_hat;                     // whether epsilon is added before the root's correction
     double l2, l1, decay, input_scale;
-    double alpha;                         // alpha / (examples of the mini-batch) is added to l2
-    double total;                         // in and out: the sum of the costs so far,
-    double squares;                       // and of all w^2 before each step, if there is an alpha
+    double alpha;                         // alpha / (what the mini-batch's examples weigh together) is added to l2
+    bool scaled;                          // whether weights count in `total` scaled, so that they add up to m
+    double total;                         // in and out: the sum of the costs so far, each times its weight,
+    double squares;                       // and of m / (what they weigh) * all w^2 before each step, if there is an alpha
 };
 
 // The code for one instruction set.

@@ -60,6 +60,11 @@ INLINE Real row_sum(int64_t i, int64_t n, int64_t stride, const Real *x, const R
     return sum<Real>(total);
 }
 
+template <class Real>
+static void multiply_row(int64_t i, int64_t n, int64_t stride, Real factor, Real *x) {
+    for_row<Real>(i, n, stride, [&](int64_t at, int64_t) { store(x + at, load(x + at) * factor); });
+}
+
 // exp(z_j) / sum_k exp(z_k) over row i, shifted by the largest z.
 template <class Real>
 static void softmax(int64_t i, int64_t n, int64_t stride, Real *a) {

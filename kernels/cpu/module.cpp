@@ -8,6 +8,7 @@
 #include <exception>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -172,7 +173,8 @@ class Engine {
     virtual ~Engine() = default;
     virtual void load(PyObject *parameters, PyObject *states) = 0;
     virtual void store(PyObject *parameters, PyObject *states) = 0;
-    virtual void steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) = 0;
+    virtual void steps(const Array &X, const Array &Y, const Array *weights, const Array *uniform, const Array &order,
+                       Job &job, int threads) = 0;
     const InstructionSet &instruction_set;
     std::atomic<long> busy{0};  // the process in which a call is running
 };
@@ -181,9 +183,9 @@ template <class Real>
 class EngineOf : public Engine {
    public:
     EngineOf(const InstructionSet &set, const std::vector<int64_t> &sizes, const std::vector<Activation> &activations,
-             Cost cost, double floor)
+             Cost cost, double floor, const std::vector<double> &dropout)
         : Engine(set), n_in_(sizes.front()), n_out_(sizes.back()),
-          memory_(sizes, activations, cost, floor, set.vector_bytes) {}
+          memory_(sizes, activations, cost, floor, dropout, set.vector_bytes) {}
 
     void load(PyObject *parameters, PyObject *states) override {
         std::vector<std::unique_ptr<Array>> views;
@@ -207,7 +209,8 @@ class EngineOf : public Engine {
         memory_.store(to, of_states);
     }
 
-    void steps(const Array &X, const Array &Y, const Array &order, Job &job, int threads) override {
+    void steps(const Array &X, const Array &Y, const Array *weights, const Array *uniform, const Array &order, Job &job,
+               int threads) override {
         expect_loaded();
         const int needed = STATES_OF_RULE[job.rule];
         if (memory_.states() < needed)
@@ -222,8 +225,21 @@ class EngineOf : public Engine {
         const int64_t examples = X.length(0);
         job.X = X.data();
         job.Y = Y.data();
+        if (weights) {
+            weights->expect_type(TYPE, "the engine's");
+            weights->expect_shape({examples, 1});
+            job.weights = weights->data();
+        }
         job.order = static_cast<const int64_t *>(order.data());
         job.n = order.length(0);
+        const int64_t draws = memory_.network.draws;
+        if (uniform) {
+            uniform->expect_type('f', "float32");
+            uniform->expect_shape({job.n * draws});
+            job.uniform = static_cast<const float *>(uniform->data());
+        } else if (draws) {
+            value_error("dropout takes " + std::to_string(draws) + " numbers for each row of order, in uniform");
+        }
         if (job.n == 0) return;
         for (int64_t i = 0; i < job.n; i++)
             if (job.order[i] < 0 || job.order[i] >= examples)
@@ -257,8 +273,17 @@ class EngineOf : public Engine {
     }
 };
 
+std::vector<double> numbers(PyObject *sequence, const char *name) {
+    std::vector<double> given;
+    for_items(sequence, name, [&](PyObject *item) {
+        given.push_back(PyFloat_AsDouble(item));
+        if (PyErr_Occurred()) throw PythonError{};
+    });
+    return given;
+}
+
 std::unique_ptr<Engine> make_engine(PyObject *sizes_, PyObject *activations_, const char *cost_, const char *dtype,
-                                    const char *instruction_set, double floor) {
+                                    const char *instruction_set, double floor, PyObject *dropout_) {
     std::vector<int64_t> sizes;
     for_items(sizes_, "sizes", [&](PyObject *item) {
         const long long n = PyLong_AsLongLong(item);
@@ -277,6 +302,10 @@ std::unique_ptr<Engine> make_engine(PyObject *sizes_, PyObject *activations_, co
         (cost == LOG_LIKELIHOOD && activations.back() != SOFTMAX))
         value_error("cross-entropy goes with sigmoid outputs, log-likelihood with softmax outputs");
     if (!(floor >= 0 && floor < 1)) value_error("floor must be at least 0 and below 1");
+    const std::vector<double> dropout = dropout_ ? numbers(dropout_, "dropout") : std::vector<double>();
+    if (dropout.size() > activations.size()) value_error("dropout must have no share for the output layer");
+    for (double share : dropout)
+        if (!(share >= 0 && share < 1)) value_error("each share of dropout must be at least 0 and below 1");
     const auto usable = usable_instruction_sets();
     const InstructionSet *set = usable.front();
     if (instruction_set) {
@@ -285,17 +314,8 @@ std::unique_ptr<Engine> make_engine(PyObject *sizes_, PyObject *activations_, co
         set = usable[size_t(index_of(instruction_set, names, "instruction set"))];
     }
     if (index_of(dtype, {"float32", "float64"}, "dtype") == 0)
-        return std::make_unique<EngineOf<float>>(*set, sizes, activations, cost, floor);
-    return std::make_unique<EngineOf<double>>(*set, sizes, activations, cost, floor);
-}
-
-std::vector<double> numbers(PyObject *sequence, const char *name) {
-    std::vector<double> given;
-    for_items(sequence, name, [&](PyObject *item) {
-        given.push_back(PyFloat_AsDouble(item));
-        if (PyErr_Occurred()) throw PythonError{};
-    });
-    return given;
+        return std::make_unique<EngineOf<float>>(*set, sizes, activations, cost, floor, dropout);
+    return std::make_unique<EngineOf<double>>(*set, sizes, activations, cost, floor, dropout);
 }
 
 void set_penalty(Job &job, PyObject *penalty) {
@@ -304,6 +324,13 @@ void set_penalty(Job &job, PyObject *penalty) {
     job.l2 = given[0];
     job.l1 = given[1];
     job.decay = given[2];
+}
+
+void set_alpha(Job &job, PyObject *alpha) {
+    if (alpha == Py_None) return;
+    job.alpha = PyFloat_AsDouble(alpha);
+    if (PyErr_Occurred()) throw PythonError{};
+    job.scaled = true;
 }
 
 // The rule's coefficients: sgd (eta,), momentum and nesterov (eta, mu), adam (eta, beta1, beta2, epsilon, whether that
@@ -348,14 +375,15 @@ class Turn {
 
 PyObject *engine_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
-        static const char *names[] = {"sizes", "activations", "cost", "dtype", "instruction_set", "floor", nullptr};
-        PyObject *sizes, *activations;
+        static const char *names[] = {"sizes", "activations", "cost", "dtype", "instruction_set", "floor", "dropout",
+                                      nullptr};
+        PyObject *sizes, *activations, *dropout = nullptr;
         const char *cost, *dtype, *instruction_set = nullptr;
         double floor = 0;
-        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOss|zd:Engine", const_cast<char **>(names), &sizes,
-                                         &activations, &cost, &dtype, &instruction_set, &floor))
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOss|zdO:Engine", const_cast<char **>(names), &sizes,
+                                         &activations, &cost, &dtype, &instruction_set, &floor, &dropout))
             throw PythonError{};
-        std::unique_ptr<Engine> engine = make_engine(sizes, activations, cost, dtype, instruction_set, floor);
+        std::unique_ptr<Engine> engine = make_engine(sizes, activations, cost, dtype, instruction_set, floor, dropout);
         const auto allocate = reinterpret_cast<allocfunc>(PyType_GetSlot(type, Py_tp_alloc));
         PyObject *self = checked(allocate(type, 0));
         reinterpret_cast<EngineObject *>(self)->engine = engine.release();
@@ -402,16 +430,17 @@ class WithoutGIL {
 PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
     return guarded<PyObject *>(nullptr, [&]() -> PyObject * {
         static const char *names[] = {"X", "Y", "order", "batch_size", "rule", "coefficients", "penalty", "input_scale",
-                                      "threads", "sums", "alpha", nullptr};
+                                      "threads", "sums", "alpha", "weights", "uniform", nullptr};
         PyObject *X, *Y, *order, *coefficients, *penalty = nullptr;
+        PyObject *alpha = Py_None, *weights = Py_None, *uniform = Py_None;
         long long batch_size;
         const char *rule;
         int threads = 1;
         Job job{};
         job.input_scale = 1.0;
-        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|Odi(dd)d:steps", const_cast<char **>(names), &X, &Y, &order,
+        if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOLsO|Odi(dd)OOO:steps", const_cast<char **>(names), &X, &Y, &order,
                                          &batch_size, &rule, &coefficients, &penalty, &job.input_scale, &threads,
-                                         &job.total, &job.squares, &job.alpha))
+                                         &job.total, &job.squares, &alpha, &weights, &uniform))
             throw PythonError{};
         const Turn turn(self);
         if (batch_size < 1) value_error("batch_size must be at least 1");
@@ -420,12 +449,17 @@ PyObject *engine_steps(PyObject *self, PyObject *args, PyObject *kwargs) {
         job.rule = Rule(index_of(rule, RULES, "rule"));
         set_coefficients(job, coefficients);
         if (penalty) set_penalty(job, penalty);
+        set_alpha(job, alpha);
         const Array inputs(X, "X", false), targets(Y, "Y", false), rows(order, "order", false);
         rows.expect_type('q', "int64");
         rows.expect_shape({-1});
+        std::optional<Array> of_examples, drawn;
+        if (weights != Py_None) of_examples.emplace(weights, "weights", false);
+        if (uniform != Py_None) drawn.emplace(uniform, "uniform", false);
         {
             const WithoutGIL without;
-            turn.engine.steps(inputs, targets, rows, job, threads);
+            turn.engine.steps(inputs, targets, of_examples ? &*of_examples : nullptr, drawn ? &*drawn : nullptr, rows,
+                              job, threads);
         }
         return Py_BuildValue("(dd)", job.total, job.squares);
     });
@@ -451,9 +485,10 @@ PyMethodDef engine_methods[] = {
     {"store", engine_store, METH_VARARGS, "store(parameters, states): copy them from the engine into flat arrays."},
     {"steps", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(engine_steps)), METH_VARARGS | METH_KEYWORDS,
      "steps(X, Y, order, batch_size, rule, coefficients, penalty=(0.0, 0.0, 0.0), input_scale=1.0, threads=1,\n"
-     "sums=(0.0, 0.0), alpha=0.0): train on the rows in `order`, mini-batch by mini-batch; return `sums` with what was\n"
-     "added: the examples' costs, each as its mini-batch met it, and with an alpha the weights' squares before each\n"
-     "step. The penalty is (l2, l1, decay); alpha over the mini-batch's examples is added to l2."},
+     "sums=(0.0, 0.0), alpha=None, weights=None, uniform=None): train on the rows in `order`, mini-batch by mini-batch;\n"
+     "return `sums` with what was added: the examples' costs, each as its mini-batch met it, and with an alpha the\n"
+     "squares of w before each step. The penalty is (l2, l1, decay); alpha over what the mini-batch's examples weigh is\n"
+     "added to l2. uniform are dropout's random numbers."},
     {nullptr, nullptr, 0, nullptr},
 };
 
@@ -464,9 +499,9 @@ PyGetSetDef engine_attributes[] = {
 
 PyType_Slot engine_slots[] = {
     {Py_tp_doc, const_cast<char *>(
-                    "Engine(sizes, activations, cost, dtype, instruction_set=None, floor=0.0): a network in the CPU's\n"
-                    "memory, trained by compiled mini-batch gradient descent. The cost's logarithms take what is\n"
-                    "smaller than floor for floor.")},
+                    "Engine(sizes, activations, cost, dtype, instruction_set=None, floor=0.0, dropout=()): a network in\n"
+                    "the CPU's memory, trained by compiled mini-batch gradient descent. The cost's logarithms take what\n"
+                    "is smaller than floor for floor; dropout has the share of each layer but the output.")},
     {Py_tp_new, reinterpret_cast<void *>(engine_new)},
     {Py_tp_dealloc, reinterpret_cast<void *>(engine_dealloc)},
     {Py_tp_methods, engine_methods},

@@ -62,7 +62,7 @@ void Memory::reserve(size_t bytes) {
 
 template <class Real>
 NetworkMemory<Real>::NetworkMemory(const std::vector<int64_t> &sizes, const std::vector<Activation> &activations,
-                                   Cost cost, double floor, int vector_bytes)
+                                   Cost cost, double floor, const std::vector<double> &dropout, int vector_bytes)
     : columns_(2 * vector_bytes / int64_t(sizeof(Real))), layers_(activations.size()) {
     for (size_t l = 0; l < layers_.size(); l++) {
         Layer<Real> &layer = layers_[l];
@@ -73,6 +73,9 @@ NetworkMemory<Real>::NetworkMemory(const std::vector<int64_t> &sizes, const std:
         layer.panel_stride = panel_stride((layer.n_in + GROUP - 1) / GROUP * GROUP);  // inputs are skipped in groups
         layer.panel_stride_t = panel_stride(layer.n_out);
         layer.activation = activations[l];
+        layer.dropout = l < dropout.size() ? dropout[l] : 0;
+        layer.draws = network.draws;
+        if (layer.dropout > 0) network.draws += layer.n_in;
         if (__builtin_add_overflow(parameters_, layer.n_out * (layer.n_in + 1), &parameters_)) throw std::bad_alloc();
     }
     network.layers = int64_t(layers_.size());
@@ -218,8 +221,11 @@ void NetworkMemory<Real>::reserve(int64_t batch_size, int threads) {
             batch.x = pieces.template take<Real>(layers_[0].panels_t * stride);
             batch.y = pieces.template take<Real>(layers_.back().panels * stride);
             batch.masks = pieces.template take<uint32_t>(batch_size * network.words);
+            batch.weights = pieces.template take<Real>(batch_size);
         }
-        for (Layer<Real> &layer : layers_) {
+        for (size_t l = 0; l < layers_.size(); l++) {
+            Layer<Real> &layer = layers_[l];
+            if (l) layer.x = layer.dropout > 0 ? pieces.template take<Real>(layer.panels_t * stride) : layers_[l - 1].a;
             layer.a = pieces.template take<Real>(layer.panels * stride);
             layer.delta = pieces.template take<Real>(layer.panels * stride);
         }

@@ -26,8 +26,9 @@ class Memory {
 template <class Real>
 class NetworkMemory {
    public:
+    // dropout: the shares of the layers' inputs, as far as there are any
     NetworkMemory(const std::vector<int64_t> &sizes, const std::vector<Activation> &activations, Cost cost,
-                  double floor, int vector_bytes);
+                  double floor, const std::vector<double> &dropout, int vector_bytes);
 
     int64_t parameters() const { return parameters_; }
     int states() const { return states_; }  // -1: no parameters are loaded

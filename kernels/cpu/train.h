@@ -70,16 +70,17 @@ class Trainer {
         choose_sparse();
         gather(0, net.batch[0]);
         barrier();
-        for (int64_t start = 0, number = 0; start < job.n; start += job.batch_size, number++) {
+        for (int64_t number = 0; start < job.n; start += job.batch_size, number++) {
             if (number) add_squares();
             m = min(job.batch_size, job.n - start);
             batch = net.batch[number % 2];
+            whole = weigh();
             set_step(job.steps_done + double(number + 1));
             if (sparse) transpose_masks();
             feedforward();
             backpropagate();
             barrier();
-            ahead.start(job, net, start + 1 * job.batch_size, thread, team.size);
+            ahead.start(job, net, start + job.batch_size, thread, team.size);
             gradient();
             if (thread == 0) add_costs();
             gather(start + job.batch_size, net.batch[(number + 1) % 2]);
@@ -94,8 +95,9 @@ class Trainer {
     Team &team;
     const int thread;
     Shared share;
-    int64_t m = 0;            // examples in this mini-batch
+    int64_t start = 0, m = 0; // where in the order this mini-batch begins, and its examples
     Batch<Real> batch{};
+    double whole = 0;         // what those weigh together
     bool sparse = false;      // whether layer 1 skips zeros
     bool complete = false;    // whether all threads' work so far is done
     bool own_rows = false;    // whether this thread itself has computed all there is of its examples
@@ -116,12 +118,21 @@ class Trainer {
         return bytes <= (m >= MANY_ROWS * team.size ? MIDDLE_LAYER_BYTES : SMALL_LAYER_BYTES);
     }
 
+    // What the mini-batch's examples weigh together; infinity for nothing, which leaves nothing of what it divides.
+    // Each thread adds all of them, in the same order.
+    double weigh() const {
+        if (!job.weights) return double(m);
+        double sum = 0;
+        for (int64_t i = 0; i < m; i++) sum += double(batch.weights[i]);
+        return sum != 0 ? sum : __builtin_inf();
+    }
+
     // t: the number of this step, from 1. Adam's powers are computed anew, so that the bits do not depend on how the
     // steps are cut into calls.
     void set_step(double t) {
         step.rule = job.rule;
         step.error_scale = Real((job.rule == SGD ? -job.eta : 1.0) / double(m));
-        const double l2 = job.l2 + job.alpha / double(m);
+        const double l2 = job.l2 + job.alpha / whole;
         step.l2 = Real(l2);
         step.l1 = Real(job.l1);
         step.decay = Real(job.decay);
@@ -142,10 +153,11 @@ class Trainer {
 
     // -- The mini-batch ---------------------------------------------------------------------------------------
 
-    void gather(int64_t start, Batch<Real> &to) {
-        const int64_t count = max(0, min(job.batch_size, job.n - start));
-        for (int64_t i = cut(count, thread, team.size); i < cut(count, thread + 1, team.size); i++) {
-            const int64_t row = job.order[start + i];
+    void gather(int64_t begin, Batch<Real> &to) {
+        const int64_t count = max(0, min(job.batch_size, job.n - begin));
+        const int64_t i0 = cut(count, thread, team.size), i1 = cut(count, thread + 1, team.size);
+        for (int64_t i = i0; i < i1; i++) {
+            const int64_t row = job.order[begin + i];
             if (job.X_is_uint8)
                 gather_inputs((const uint8_t *)job.X, row, to, i);
             else
@@ -155,7 +167,9 @@ class Trainer {
                 copy_row((const uint8_t *)job.Y + row * n_out, n_out, Real(1), to.y, i);
             else
                 copy_row((const Real *)job.Y + row * n_out, n_out, Real(1), to.y, i);
+            if (job.weights) to.weights[i] = ((const Real *)job.weights)[row];
         }
+        drop(0, begin, count, to.x, to.x, 0, net.layer[0].panels_t, i0, i1);
     }
 
     template <class Source>
@@ -171,6 +185,29 @@ class Trainer {
         for (; n >= N; n -= N, from += N, to += net.batch_stride)
             for (int j = 0; j < N; j++) to[j] = Real(from[j]) * scale;
         for (int64_t j = 0; j < n; j++) to[j] = Real(from[j]) * scale;
+    }
+
+    // Dropout of the inputs of layer l, or of the errors that go back to them: rows [i0, i1) of panels [p0, p1) in the
+    // mini-batch of `count` examples that begins at `begin`. What is dropped from a mini-batch's inputs is multiplied
+    // as what it is now, 0: which of them are skipped goes by the data alone.
+    void drop(int64_t l, int64_t begin, int64_t count, const Real *from, Real *to, int64_t p0, int64_t p1, int64_t i0,
+              int64_t i1) const {
+        const Layer<Real> &layer = net.layer[l];
+        if (layer.dropout == 0) return;
+        const float share = float(layer.dropout), *uniform = job.uniform + begin * net.draws + count * layer.draws;
+        const Real factor = Real(1 / (1 - layer.dropout));
+        for (int64_t p = p0; p < p1; p++)
+            for (int64_t i = i0; i < i1; i++) {
+                const int64_t at = p * net.batch_stride + i * N;
+                drop_row(uniform + i * layer.n_in + p * N, share, factor, min(N, layer.n_in - p * N), from + at, to + at);
+            }
+    }
+
+    static void drop_row(const float *uniform, float share, Real factor, int64_t n, const Real *from, Real *to) {
+        if (n == N)
+            for (int j = 0; j < N; j++) to[j] = from[j] * (uniform[j] >= share ? factor : Real(0));
+        else
+            for (int64_t j = 0; j < n; j++) to[j] = from[j] * (uniform[j] >= share ? factor : Real(0));
     }
 
     // Every thread decides alike, from rows spread over the call.
@@ -200,12 +237,17 @@ class Trainer {
 
     // -- Equation (25) ----------------------------------------------------------------------------------------
 
+    const Real *inputs(int64_t l) const { return l == 0 ? batch.x : net.layer[l].x; }
+
     void feedforward() {
         complete = true;
         own_rows = false;
-        const Real *a = batch.x;
         for (int64_t l = 0; l < net.layers; l++) {
             Layer<Real> &layer = net.layer[l];
+            const Real *a = inputs(l);
+            const auto hand_on = [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
+                if (l + 1 < net.layers) drop(l + 1, start, m, layer.a, net.layer[l + 1].x, p0, p1, i0, i1);
+            };
             share_panels(layer.panels, by_examples(layer), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
                 if (l == 0 && sparse)
                     sparse_product<Real>({a, net.batch_stride}, batch.masks, net.words, {layer.w, layer.panel_stride},
@@ -215,10 +257,13 @@ class Trainer {
                                   layer.b, layer.a, net.batch_stride, p0, p1, i0, i1);
                 for (int64_t p = p0; p < p1; p++)
                     activate(layer.activation, layer.a + p * net.batch_stride + i0 * N, (i1 - i0) * N);
+                if (layer.activation != SOFTMAX) hand_on(p0, p1, i0, i1);
             });
             if (layer.activation == SOFTMAX)
-                by_rows([&](int64_t i) { softmax(i, layer.n_out, net.batch_stride, layer.a); });
-            a = layer.a;
+                by_rows([&](int64_t i) {
+                    softmax(i, layer.n_out, net.batch_stride, layer.a);
+                    hand_on(0, layer.panels, i, i + 1);
+                });
         }
     }
 
@@ -230,12 +275,19 @@ class Trainer {
             net.costs[i] = output_error(net.cost, output.activation, i, output.n_out, net.batch_stride, output.a,
                                         batch.y, step.error_scale, net.floor, output.delta);
         });
+        if (job.weights)
+            by_rows([&](int64_t i) {
+                const double weight = double(batch.weights[i]), share = double(m) * weight / whole;
+                net.costs[i] *= job.scaled ? share : weight;
+                multiply_row(i, output.n_out, net.batch_stride, Real(share), output.delta);
+            });
         for (int64_t l = net.layers - 1; l > 0; l--) {
             Layer<Real> &following = net.layer[l], &layer = net.layer[l - 1];
             share_panels(layer.panels, by_examples(following), [&](int64_t p0, int64_t p1, int64_t i0, int64_t i1) {
                 product<Real>({following.delta, net.batch_stride}, following.n_out,
                               {following.w_t, following.panel_stride_t}, layer.n_out, nullptr, layer.delta,
                               net.batch_stride, p0, p1, i0, i1);
+                drop(l, start, m, layer.delta, layer.delta, p0, p1, i0, i1);
                 for (int64_t p = p0; p < p1; p++) {
                     const int64_t at = p * net.batch_stride + i0 * N;
                     hadamard_prime(layer.activation, layer.delta + at, layer.a + at, (i1 - i0) * N);
@@ -288,14 +340,12 @@ class Trainer {
         int64_t tiles = 0;
         for (int64_t l = 0; l < net.layers; l++) tiles += tiles_of(net.layer[l]);
         share(tiles, [&](int64_t begin, int64_t end) {
-            const Real *a = batch.x;
             for (int64_t l = 0; l < net.layers; l++) {
                 const Layer<Real> &layer = net.layer[l];
                 const int64_t count = tiles_of(layer);
-                update_layer(layer, a, l == 0 && sparse, max(begin, 0), min(end, count));
+                update_layer(layer, inputs(l), l == 0 && sparse, max(begin, 0), min(end, count));
                 begin -= count;
                 end -= count;
-                a = layer.a;
             }
         });
     }
@@ -414,8 +464,10 @@ class Trainer {
     // Of the step before, which all threads have ended; none is at the next one's yet, which this one has to reach.
     void add_squares() {
         if (job.alpha == 0 || thread != 0) return;
+        const double scale = double(m) / whole;
         for (int64_t l = 0; l < net.layers; l++)
-            for (int64_t tile = 0; tile < tiles_of(net.layer[l]); tile++) job.squares += net.layer[l].squares[tile];
+            for (int64_t tile = 0; tile < tiles_of(net.layer[l]); tile++)
+                job.squares += scale * net.layer[l].squares[tile];
     }
 };
 

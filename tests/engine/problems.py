@@ -35,9 +35,13 @@ class Problem:
     zeros: float = 0.0
     uint8: bool = False
     coefficients: tuple[float, ...] = ()
-    alpha: float = 0.0
+    alpha: float | None = None
     floor: float = 0.0
+    weighted: bool = False
+    dropout: tuple[float, ...] = ()
     arrays: Any = field(init=False)
+    weights: Any = field(init=False, default=None)
+    uniform: Any = field(init=False, default=None)
 
     def __post_init__(self):
         rng = np.random.default_rng(7)
@@ -50,15 +54,28 @@ class Problem:
         Y[np.arange(self.examples), rng.integers(0, self.sizes[-1], self.examples)] = 1
         order = np.concatenate([rng.permutation(self.examples), rng.permutation(self.examples)[:5]])
         self.arrays = reference.flatten(w, b), X, Y, order
+        if self.weighted:  # some count nothing, and with them all of the second mini-batch
+            self.weights = rng.integers(0, 4, size=(self.examples, 1)) / 3.0
+            self.weights[order[self.batch_size : 2 * self.batch_size]] = 0.0
+        if self.dropout:
+            self.uniform = rng.random(len(order) * self.draws, dtype=np.float32)
         self.coefficients = self.coefficients or COEFFICIENTS[self.rule]
+
+    @property
+    def draws(self):
+        """The numbers that dropout takes for an example."""
+        return sum(n for n, share in zip(self.sizes, self.dropout, strict=False) if share)
 
     def expected(self):
         flat, X, Y, order = self.arrays
         return reference.train(self.sizes, self.activations, self.cost, flat, X, Y, order, self.batch_size, self.rule,
-                               self.coefficients, self.penalty, 1 / 256, self.alpha, self.floor)  # fmt: skip
+                               self.coefficients, self.penalty, 1 / 256, self.alpha, self.floor,
+                               self.weights, self.dropout, self.uniform)  # fmt: skip
 
     def engine(self, dtype="float64", instruction_set=None):
-        return CompiledEngine(self.sizes, self.activations, self.cost, dtype, instruction_set, self.floor)
+        return CompiledEngine(
+            self.sizes, self.activations, self.cost, dtype, instruction_set, self.floor, self.dropout
+        )
 
     def train(self, dtype="float64", instruction_set=None, threads=1, calls=1):
         """Return what the engine makes of it: parameters, states, the sums of the costs and of the squares."""
@@ -69,14 +86,17 @@ class Problem:
         engine.load(parameters, states)
         if not self.uint8:
             X, Y = X.astype(dtype), Y.astype(dtype)
+        weights = None if self.weights is None else self.weights.astype(dtype)
         sums = 0.0, 0.0
         coefficients = list(self.coefficients)
         chunk = -(-len(order) // self.batch_size // calls) * self.batch_size
         for start in range(0, len(order), chunk):
             rows = order[start : start + chunk]
-            sums = engine.steps(
-                X, Y, rows, self.batch_size, self.rule, coefficients, self.penalty, 1 / 256, threads, sums, self.alpha
-            )
+            uniform = self.uniform
+            if uniform is not None:
+                uniform = uniform[start * self.draws : (start + chunk) * self.draws]
+            sums = engine.steps(X, Y, rows, self.batch_size, self.rule, coefficients, self.penalty, 1 / 256, threads,
+                                sums, self.alpha, weights, uniform)  # fmt: skip
             if self.rule == "adam":
                 coefficients[-1] += -(-len(rows) // self.batch_size)
         engine.store(parameters, states)

@@ -39,12 +39,13 @@ def log(x, floor):
     return np.log(np.maximum(x, floor or np.finfo(np.float64).smallest_normal))
 
 
-def cost_and_error(cost, activation, a, y, floor):
+def costs_and_errors(cost, activation, a, y, floor):
+    """Of each example."""
     if cost == "quadratic":
-        return 0.5 * ((a - y) ** 2).sum(), pull_back(activation, a - y, a)
+        return 0.5 * ((a - y) ** 2).sum(axis=1), pull_back(activation, a - y, a)
     if cost == "cross-entropy":
-        return -(y * log(a, floor) + (1 - y) * log(1 - a, floor)).sum(), a - y
-    return -(y * log(a, floor)).sum(), a * y.sum(axis=1, keepdims=True) - y
+        return -(y * log(a, floor) + (1 - y) * log(1 - a, floor)).sum(axis=1), a - y
+    return -(y * log(a, floor)).sum(axis=1), a * y.sum(axis=1, keepdims=True) - y
 
 
 class Rule:
@@ -85,26 +86,36 @@ def split(flat, sizes):
 
 
 def train(
-    sizes, activations, cost, flat, X, Y, order, batch_size, rule, coefficients, penalty, input_scale, alpha, floor
-):
+    sizes, activations, cost, flat, X, Y, order, batch_size, rule, coefficients, penalty, input_scale, alpha, floor,
+    weights=None, dropout=(), uniform=None,
+):  # fmt: skip
     """Return the parameters after the steps, flat, the rule's states, the sums of the costs and of the squares."""
     w, b = split(flat, sizes)
     X, Y = X.astype(np.float64) * input_scale, Y.astype(np.float64)
     rule, total, squares, layers = Rule(rule, coefficients), 0.0, 0.0, range(len(w))
+    drawn = 0  # of the uniform numbers, so far
     for t, start in enumerate(range(0, len(order), batch_size), start=1):
         rows = order[start : start + batch_size]
-        a = [X[rows]]
+        a, masks, fed = [X[rows]], [], []
         for l in layers:
-            a.append(FUNCTIONS[activations[l]](a[l] @ w[l].T + b[l]))
-        c, delta = cost_and_error(cost, activations[-1], a[-1], Y[rows], floor)
-        total += c
-        squares += sum((w[l] ** 2).sum() for l in layers) if alpha else 0.0
-        l2 = penalty.l2 + alpha / len(rows)
+            masks.append(np.ones(a[l].shape))
+            if l < len(dropout) and dropout[l]:
+                drawn, first = drawn + a[l].size, drawn
+                masks[l] = (uniform[first:drawn].reshape(a[l].shape) >= dropout[l]) / (1 - dropout[l])
+            fed.append(a[l] * masks[l])
+            a.append(FUNCTIONS[activations[l]](fed[l] @ w[l].T + b[l]))
+        m, s = len(rows), np.ones(len(rows)) if weights is None else weights[rows, 0]
+        whole = s.sum() or np.inf
+        c, delta = costs_and_errors(cost, activations[-1], a[-1], Y[rows], floor)
+        total += (s * c).sum() * (1.0 if alpha is None else m / whole)
+        squares += sum((w[l] ** 2).sum() for l in layers) * m / whole if alpha else 0.0
+        l2 = penalty.l2 + (alpha or 0.0) / whole
+        delta *= s[:, None] / whole
         nabla = {}
         for l in reversed(layers):
-            nabla[l] = delta.T @ a[l] / len(rows), delta.mean(axis=0)
+            nabla[l] = delta.T @ fed[l], delta.sum(axis=0)
             if l:
-                delta = pull_back(activations[l - 1], delta @ w[l], a[l])
+                delta = pull_back(activations[l - 1], delta @ w[l] * masks[l], a[l])
         for l in layers:
             g = nabla[l][0] + l2 * w[l] + penalty.l1 * np.sign(w[l])
             w[l] = rule.move(("w", l), w[l] - penalty.decay * w[l], g, t)

@@ -13,6 +13,7 @@ using namespace gpunet;
 
 const std::vector<int64_t> SIZES = {70, 300, 260, 10};
 const std::vector<Activation> ACTIVATIONS = {TANH, SOFTMAX, SIGMOID};
+const std::vector<double> DROPOUT = {0.2, 0.5, 0.4};
 constexpr int64_t EXAMPLES = 300, BATCH_SIZE = 97;
 
 std::vector<float> numbers(int64_t count, double scale) {
@@ -31,12 +32,16 @@ struct Result {
 };
 
 Result train(const InstructionSet &set, Rule rule, double zeros, int threads) {
-    NetworkMemory<float> memory(SIZES, ACTIVATIONS, QUADRATIC, 0, set.vector_bytes);
+    NetworkMemory<float> memory(SIZES, ACTIVATIONS, QUADRATIC, 0, DROPOUT, set.vector_bytes);
     std::vector<float> X = numbers(EXAMPLES * SIZES.front(), 1), Y = numbers(EXAMPLES * SIZES.back(), 1);
     for (size_t i = 0; i < X.size(); i++)
         if (std::fmod(0.37 * double(i / 4), 1) < zeros) X[i] = 0;
+    std::vector<float> weights(EXAMPLES), uniform = numbers(EXAMPLES * memory.network.draws, 1);
     std::vector<int64_t> order;
-    for (int64_t i = 0; i < EXAMPLES; i++) order.push_back(i * 7 % EXAMPLES);
+    for (int64_t i = 0; i < EXAMPLES; i++) {
+        weights[size_t(i)] = float(i % 3);
+        order.push_back(i * 7 % EXAMPLES);
+    }
     std::vector<float> parameters = numbers(memory.parameters(), 0.1), velocity(parameters.size());
     const bool has_state = rule == MOMENTUM;
     memory.load(parameters.data(), has_state ? std::vector<const float *>{velocity.data()} : std::vector<const float *>());
@@ -44,6 +49,8 @@ Result train(const InstructionSet &set, Rule rule, double zeros, int threads) {
     Job job{};
     job.X = X.data();
     job.Y = Y.data();
+    job.weights = weights.data();
+    job.uniform = uniform.data();
     job.order = order.data();
     job.n = EXAMPLES;
     job.batch_size = BATCH_SIZE;

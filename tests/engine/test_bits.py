@@ -20,6 +20,15 @@ PROBLEMS = [
     Problem([200, 300, 300, 130], ["tanh", "relu", "linear"], rule="adam", batch_size=50, penalty=PENALTY),
     Problem([5, 1], ["tanh"], batch_size=1, penalty=PENALTY),
     Problem([70, 90, 7], ["relu", "softmax"], "log-likelihood", "adam", batch_size=12, alpha=0.3, floor=1e-7),
+    Problem(
+        [70, 300, 260, 10],
+        ["tanh", "softmax", "sigmoid"],
+        batch_size=23,
+        zeros=0.8,
+        alpha=0.1,
+        weighted=True,
+        dropout=(0.2, 0.5, 0.4),
+    ),
     Problem([150, 700, 260, 10], ["relu", "tanh", "sigmoid"], batch_size=97, examples=300),
 ]
 

@@ -65,6 +65,11 @@ def read_only(x):
             ([3, 2], ["sigmoid"], "cross-entropy", "float32", None, float("nan")),
             "floor must be at least 0 and below 1",
         ),
+        (([3, 2], ["sigmoid"], "quadratic", "float32", None, 0.0, [0.1, 0.1]), "no share for the output layer"),
+        (([3, 2], ["sigmoid"], "quadratic", "float32", None, 0.0, [1.0]), "at least 0 and below 1"),
+        (([3, 2], ["sigmoid"], "quadratic", "float32", None, 0.0, [-0.1]), "at least 0 and below 1"),
+        (([3, 2], ["sigmoid"], "quadratic", "float32", None, 0.0, [float("nan")]), "at least 0 and below 1"),
+        (([3, 2], ["sigmoid"], "quadratic", "float32", None, 0.0, 0.1), "dropout must be a sequence"),
         (([3, 2], ["sigmoid"], "absolute", "float32"), "unknown cost 'absolute'; known: quadratic"),
     ],
 )
@@ -171,6 +176,12 @@ def test_nothing_is_trained_before_load(problem):
         ({"sums": lambda s: (1.0,)}, "2"),
         ({"sums": lambda s: 1.0}, "sequence"),
         ({"alpha": lambda alpha: "a"}, "real number"),
+        ({"weights": lambda s: s.astype(np.float64)}, "weights must be of dtype the engine's"),
+        ({"weights": lambda s: s[:-1].copy()}, r"weights must have shape \(64, 1, \), got \(63, 1, \)"),
+        ({"weights": lambda s: s[:, 0]}, "weights must have shape"),
+        ({"weights": lambda s: np.repeat(s, 2, axis=0)[::2]}, "weights must be a C-contiguous"),
+        ({"weights": misaligned}, "weights must be aligned"),
+        ({"weights": lambda s: 1.0}, "weights must be a C-contiguous"),
         (
             {"rule": lambda r: "adam", "coefficients": lambda c: (0.1, 0.9, 0.999, 1e-8, 0)},
             "takes 6 coefficients, got 5",
@@ -192,6 +203,7 @@ def test_steps_that_do_not_fit(problem, engine, change, message):
         "threads": 1,
         "sums": (0.0, 0.0),
         "alpha": 0.0,
+        "weights": np.ones((64, 1), np.float32),
     }
     for name, make in change.items():
         given[name] = make(given[name])
@@ -200,6 +212,29 @@ def test_steps_that_do_not_fit(problem, engine, change, message):
     unchanged = np.empty(flat.size, np.float32)
     engine.store(unchanged)
     np.testing.assert_array_equal(unchanged, flat.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda u: None, "dropout takes 10 numbers for each row of order, in uniform"),
+        (lambda u: u[:-1], r"uniform must have shape \(690, \), got \(689, \)"),
+        (lambda u: u.reshape(69, 10), "uniform must have shape"),
+        (lambda u: u.astype(np.float64), "uniform must be of dtype float32"),
+        (lambda u: np.repeat(u, 2)[::2], "uniform must be a C-contiguous"),
+        (misaligned, "uniform must be aligned"),
+    ],
+)
+def test_random_numbers_that_do_not_fit(change, message):
+    problem = Problem([6, 4, 3], ["sigmoid", "sigmoid"], dropout=(0.2, 0.5))
+    flat, X, Y, order = problem.arrays
+    engine = problem.engine()
+    engine.load(flat)
+    with pytest.raises(InputError, match=message):
+        engine.steps(X, Y, order, 10, "sgd", (0.1,), uniform=change(problem.uniform))
+    unchanged = np.empty_like(flat)
+    engine.store(unchanged)
+    np.testing.assert_array_equal(unchanged, flat)
 
 
 def test_no_rows_cost_nothing(problem, engine):

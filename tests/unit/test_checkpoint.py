@@ -29,6 +29,8 @@ from gpunet.training import checkpoint
 from gpunet.training.compiled import CompiledSteps
 from gpunet.training.steps import VerbSteps
 
+WEIGHTS = {"class_weight": {0: 2.0, 2: 0.5}, "sample_weight": np.linspace(0.5, 1.5, 150)}
+DROPOUT = {"dropout": [0.1, 0.3]}
 #: What the compiled engine knows, and what only the verbs know.
 COURSE = {
     "batch_size": 20,
@@ -39,17 +41,18 @@ COURSE = {
 }
 EVERYTHING = {
     **COURSE,
+    **WEIGHTS,
+    **DROPOUT,
     "l1": 0.02,
-    "dropout": [0.1, 0.3],
     "max_norm": 2.0,
     "clip_value": 0.5,
     "clip_norm": 0.7,
     "label_smoothing": 0.1,
-    "class_weight": {0: 2.0, 2: 0.5},
-    "sample_weight": np.linspace(0.5, 1.5, 150),
 }
 TRAININGS = {
     **{f"{name} by the engine": {**COURSE, "optimizer": name} for name in ("sgd", "momentum", "nesterov", "adam")},
+    "weights by the engine": {**COURSE, **WEIGHTS},
+    "dropout by the engine": {**COURSE, **DROPOUT},
     **{f"{name} by the verbs": {**EVERYTHING, "optimizer": name} for name in BUILT_IN},
 }
 
@@ -112,7 +115,10 @@ def test_a_resumed_training_has_the_bits_of_one_that_never_ended(blobs, tmp_path
 
 @pytest.mark.parametrize(
     ("steps", "method", "options"),
-    [(VerbSteps, "_step", EVERYTHING), (CompiledSteps, "take", {**COURSE, "optimizer": "adam"})],
+    [
+        (VerbSteps, "_step", EVERYTHING),
+        (CompiledSteps, "take", {**COURSE, **WEIGHTS, **DROPOUT, "optimizer": "adam"}),
+    ],
     ids=["verbs", "compiled"],
 )
 def test_interrupts_at_any_step(blobs, tmp_path, monkeypatch, steps, method, options):
@@ -583,9 +589,9 @@ def test_what_may_change(blobs, tmp_path, written):
 
 def test_an_engine_that_can_not_be_had_changes_nothing(blobs, tmp_path):
     path = tmp_path / "training"
-    small(2).fit(*blobs, **BASE, dropout=0.1, checkpoint=path)
+    small(2).fit(*blobs, **BASE, max_norm=1.0, checkpoint=path)
     match = "compiled engine"
-    refused(path, path.read_bytes(), small(), blobs, DeviceError, match, dropout=0.1, engine="compiled")
+    refused(path, path.read_bytes(), small(), blobs, DeviceError, match, max_norm=1.0, engine="compiled")
 
 
 # -- Damaged files ---------------------------------------------------------------------------------------------

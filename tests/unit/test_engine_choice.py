@@ -37,6 +37,22 @@ def test_verbs_can_be_asked_for(blobs):
     assert network().fit(*blobs, epochs=1, engine="verbs").engine == "step by step"
 
 
+@needs_engine
+@pytest.mark.parametrize(
+    "options",
+    [{"class_weight": {1: 2.0}}, {"sample_weight": np.arange(150) % 3}, {"dropout": 0.4}, {"dropout": [0.1, 0.4]}],
+    ids=str,
+)
+def test_it_knows_weights_of_examples_and_dropout(blobs, options):
+    nets = [network(dtype="float64") for _ in range(3)]
+    choices = "auto", "compiled", "verbs"
+    engines = [n.fit(*blobs, epochs=2, engine=e, **options).engine for n, e in zip(nets, choices, strict=True)]
+    assert engines == [f"compiled, {compiled.instruction_sets()[0]}"] * 2 + ["step by step"]
+    np.testing.assert_array_equal(nets[0].weights[0], nets[1].weights[0])
+    np.testing.assert_allclose(nets[0].weights[0], nets[2].weights[0], rtol=1e-10)
+    np.testing.assert_allclose(nets[0].history.cost, nets[2].history.cost, rtol=1e-10)
+
+
 CAN_NOT = [
     ({"activation": [SOFTSIGN, "sigmoid"]}, {}, "knows the activations sigmoid, .*, not 'softsign'"),
     (

@@ -139,10 +139,8 @@ def test_label_smoothing_is_for_classes(blobs):
 
 
 UNKNOWN_TO_THE_ENGINE = [
-    ({"dropout": 0.1}, "the compiled engine knows no dropout."),
     ({"max_norm": 1.0, "clip_norm": 1.0}, "the compiled engine knows no max_norm and no clip_norm."),
     ({"clip_value": 1.0}, "the compiled engine knows no clip_value."),
-    ({"class_weight": "balanced"}, "the compiled engine knows no weights of examples."),
 ]
 
 
