@@ -284,7 +284,7 @@ def survivors(mutants, check, *, original=None, limit=20.0, jobs=None):
     time of its own (without the compiler's) and than ten times as much. The original, if given, must pass first: else
     a check that fails at everything would look perfect.
     """
-    compiler.header(OPTIMIZATION)  # once for all of them
+    compiler.header(OPTIMIZATION), compiler.runtime()  # once for all of them
     with tempfile.TemporaryDirectory(prefix="gpunet-mutants-") as folder:
         most = None
         if original is not None:
