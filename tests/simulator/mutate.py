@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -338,6 +339,7 @@ def _start(check, text, most, folder):
             os.setpgid(pid, pid)
         return pid, ours
     try:
+        gc.freeze()  # what the parent made is not looked through, which would copy all of it
         ours.close()
         os.setpgid(0, 0)  # with its compilers, to be ended together
         silence = os.open(os.devnull, os.O_RDWR)
