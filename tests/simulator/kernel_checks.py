@@ -357,5 +357,5 @@ def judge_mutants(name, text):
     with pytest.MonkeyPatch.context() as patch:
         fake_cupy.install(patch)
         return mutate.survivors(
-            mutate.mutants(text), lambda changed: CHECKS[name](name, changed, "float32"), original=text, limit=5
+            mutate.mutants(text), lambda changed: CHECKS[name](name, changed, "float32"), original=text, limit=60
         )
