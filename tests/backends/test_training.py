@@ -65,16 +65,16 @@ def test_the_trainings_cover_every_built_in():
 
 @each_training
 @each_dtype
-def test_100_steps_with_fit(other_backend, case, dtype):
-    """uint8 inputs with input_scale and a ragged last batch: 20 epochs of 5 steps, the last on 3 examples."""
+def test_30_steps_with_fit(other_backend, case, dtype):
+    """uint8 inputs with input_scale and a ragged last batch: 6 epochs of 5 steps, the last on 3 examples."""
     X, y = images()
     y = for_cost(case, y)
     nets = [network(case, device, dtype, input_scale=1 / 255) for device in (other_backend, "cpu")]
     before = nets[1].weights[0].copy()
     eta = 0.02 if case.cost == "quartic" else 0.3
     validation = (X[:9], y[:9])
-    histories = [net.fit(X, y, epochs=20, batch_size=10, eta=eta, validation_data=validation) for net in nets]
-    assert np.abs(nets[1].weights[0] - before).max() > 0.005
+    histories = [net.fit(X, y, epochs=6, batch_size=10, eta=eta, validation_data=validation) for net in nets]
+    assert np.abs(nets[1].weights[0] - before).max() > 0.002
     assert_same(*nets, dtype)
     got, wanted = histories
     tolerance = RELATIVE[dtype]

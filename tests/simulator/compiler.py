@@ -1,4 +1,4 @@
-"""Compiles a kernel with g++ and cuda_sim.h, and launches it on NumPy arrays between guard zones."""
+"""Compiles a kernel with g++, cuda_sim.h and cuda_sim.cpp, and launches it on NumPy arrays between guard zones."""
 
 import contextlib
 import ctypes
@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 HEADER = Path(__file__).with_name("cuda_sim.h")
+RUNTIME = Path(__file__).with_name("cuda_sim.cpp")
 #: Compiled as nvcc would mean it, with every warning that would be one there an error; mutate.py clears it.
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter", "-Wno-sign-compare")
 #: mutate.py sets another.
@@ -26,9 +27,11 @@ OPTIMIZATION = "-O1"
 COMPILING = (
     "-fPIC", "-fvisibility=hidden",
     "-fno-strict-aliasing", "-ffp-contract=off", "-fno-exceptions", "-U_FORTIFY_SOURCE",
-    # The header answers for the sanitizer; without its library a broken launch ends, and Python goes on.
+    # The runtime answers for the sanitizer; without its library a broken launch ends, and Python goes on.
     "-fsanitize=bounds,alignment,null,shift,integer-divide-by-zero,signed-integer-overflow", "-fno-sanitize-recover",
 )  # fmt: skip
+#: Of what runs the kernel, which is the same for all and trusted.
+COMPILING_RUNTIME = ("-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-U_FORTIFY_SOURCE")
 FLAGS = (*COMPILING, "-shared", "-Wl,-Bsymbolic", "-nodefaultlibs", "-lm", "-lc", "-lgcc")
 #: Unmapped memory on either side of an array, so that wild accesses hit it and not Python's memory.
 GUARD = 16 << 20
@@ -87,52 +90,69 @@ def cache_folder():
     return folder
 
 
+def _made_once(name, key, suffix, make):
+    """Return the file or folder in the cache for this key; where there is none, `make(path)` makes it.
+
+    It is made aside and moved, so that no other process takes half of it; where another was faster, its own stays.
+    """
+    made = cache_folder() / f"{name}{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:32]}{suffix}"
+    if not made.exists():
+        with tempfile.TemporaryDirectory(dir=made.parent) as aside:
+            make(Path(aside, made.name))
+            with contextlib.suppress(OSError):
+                Path(aside, made.name).rename(made)
+    return made
+
+
 @functools.cache
 def header(optimization, standard="-std=c++17"):
-    """Return the header, compiled ahead: to read it takes a third of the time in which a kernel is compiled."""
+    """Return the header, compiled ahead: to read it takes longer than to compile a kernel."""
     path, version = _compiler()
     flags = (optimization, *COMPILING, standard)
-    key = "\0".join([version, HEADER.read_text(encoding="utf-8"), *flags])
-    folder = cache_folder() / f"header-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
-    if not folder.exists():
-        # Made aside and moved, as the libraries are; where another process was faster, its folder stays.
-        with tempfile.TemporaryDirectory(dir=folder.parent) as aside:
-            part = Path(aside, folder.name)
-            part.mkdir()
-            shutil.copy(HEADER, part)
-            command = [path, "-x", "c++-header", part / HEADER.name, *flags, "-w"]
-            subprocess.run(command, capture_output=True, check=True)
-            with contextlib.suppress(OSError):
-                part.rename(folder)
-    return folder / HEADER.name
+
+    def make(folder):
+        folder.mkdir()
+        shutil.copy(HEADER, folder)
+        command = [path, "-x", "c++-header", folder / HEADER.name, *flags, "-w"]
+        subprocess.run(command, capture_output=True, check=True)
+
+    return _made_once("header-", [version, _text(HEADER), *flags], "", make) / HEADER.name
+
+
+@functools.cache
+def runtime():
+    """Return what runs a kernel, as an object file to be linked to each."""
+    path, version = _compiler()
+
+    def make(file):
+        command = [path, "-c", RUNTIME, "-o", file, *COMPILING_RUNTIME]
+        subprocess.run(command, capture_output=True, check=True)
+
+    return _made_once("runtime-", [version, _text(HEADER), _text(RUNTIME), *COMPILING_RUNTIME], ".o", make)
+
+
+@functools.cache
+def _text(path):
+    return path.read_text(encoding="utf-8")
 
 
 def _library(compiler, source, name, options):
     path, version = compiler
     translated = _translate(options)
     flags = [OPTIMIZATION, *FLAGS, *WARNINGS, *translated]
-    key = "\0".join([version, HEADER.read_text(encoding="utf-8"), *flags, name, source])
-    library = cache_folder() / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.so"
-    if library.exists():
-        return library
-    included = header(OPTIMIZATION, translated[0])
-    text = f'#include "{included}"\n#line 1 "{name}.cu"\n{source}\n#line 1 "the simulator"\nSIM_ENTRY({name})\n'
-    # Written aside and moved, so that no other process loads half a file.
-    handle, part = tempfile.mkstemp(dir=library.parent, suffix=".part")
-    os.close(handle)
-    try:
-        command = [path, "-x", "c++", "-", "-o", part, *flags]
+
+    def make(file):
+        included = header(OPTIMIZATION, translated[0])
+        text = f'#include "{included}"\n#line 1 "{name}.cu"\n{source}\n#line 1 "the simulator"\nSIM_ENTRY({name})\n'
+        command = [path, "-x", "c++", "-", "-x", "none", runtime(), "-o", file, *flags]
         environment = {**os.environ, "LC_ALL": "C"}
         done = subprocess.run(command, input=text, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
             if f"'{name}' was not declared in this scope" in done.stderr:
                 raise NotFoundError(f"the source has no kernel {name}")
             raise CompileError(f"{name} does not compile:\n{done.stderr}")
-        os.replace(part, library)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(part)
-    return library
+
+    return _made_once("", [version, _text(HEADER), _text(RUNTIME), *flags, name, source], ".so", make)
 
 
 def _translate(options):

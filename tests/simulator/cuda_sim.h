@@ -1,18 +1,10 @@
-// Enough of CUDA C++ to run a kernel on the CPU: a block's threads are fibres, blocks follow one another.
-//
-// A thread runs until it waits or ends, so two threads that race between two barriers always run one wholly before the
-// other; ascending and descending order show both ways round. compiler.py puts this before a kernel's text.
+// Enough of CUDA C++ to compile a kernel for the CPU; cuda_sim.cpp runs it. compiler.py puts this before a kernel's text.
 #pragma once
 #pragma GCC system_header
 #include <math.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <ucontext.h>
 
 #include <type_traits>
 #include <utility>
@@ -29,10 +21,12 @@
 // One section holds all of it, to be poisoned before each block; `used` keeps the optimiser from assuming its contents.
 #define __shared__ static __attribute__((used, section("sim_block")))
 
+#pragma GCC visibility push(hidden)
+
 struct uint3 { unsigned x, y, z; };
 struct dim3 { unsigned x = 1, y = 1, z = 1; };
-static uint3 threadIdx, blockIdx;
-static dim3 blockDim, gridDim;
+extern uint3 threadIdx, blockIdx;
+extern dim3 blockDim, gridDim;
 constexpr int warpSize = 32;
 
 #define SIM_VECTORS(T, name)                                                                          \
@@ -49,219 +43,26 @@ struct alignas(4) uchar4 { unsigned char x, y, z, w; };
 
 namespace sim {
 
-enum State : char { READY, AT_BARRIER, AT_WARP, DONE };
-struct Thread {
-    uint3 index;
-    State state;
-    int fibre, line, source;
-    const char* what;
-    unsigned mask;
-    uint64_t value, result;
+// -- The kernel as the simulator calls it ---------------------------------------------------------------------------
+
+/// What Python checks an argument against.
+struct Parameter {
+    bool pointer, constant;
+    char kind;
+    int bytes, lanes;
 };
-struct Fibre { jmp_buf at; char* stack; bool fresh; };
-
-constexpr int MOST = 1024;
-constexpr size_t STACK = 128 << 10, PAGE = 64 << 10;  // no page is larger
-static Thread threads[MOST];
-static Fibre fibres[MOST];
-static int made, idle[MOST], idles, current, count;
-static void (*run)();
-static void** arguments;
-static jmp_buf scheduler;
-static sigjmp_buf out;
-static char message[1024];
-static void* address;
-extern "C" __attribute__((weak, visibility("hidden"))) char __start_sim_block[], __stop_sim_block[];
-
-/// End the launch with a message, from anywhere within it.
-[[noreturn]] __attribute__((format(printf, 1, 2))) static void fail(const char* format, ...) {
-    va_list list;
-    va_start(list, format);
-    int length = vsnprintf(message, sizeof message, format, list);
-    if (length < int(sizeof message)) {
-        const uint3 b = blockIdx, t = threads[current].index;
-        snprintf(message + length, sizeof message - length, " [block (%u, %u, %u), thread (%u, %u, %u)]", b.x, b.y, b.z,
-                 t.x, t.y, t.z);
-    }
-    siglongjmp(out, 1);
-}
-
-static void on_signal(int signal, siginfo_t* info, void*) {
-    address = info->si_addr;
-    fail("%s", strsignal(signal));
-}
-
-// -- Fibres: setjmp switches them, since ucontext's switch makes system calls ---------------------------------------
-
-static __attribute__((noinline)) void leave(int fibre) {
-    if (_setjmp(fibres[fibre].at) == 0) _longjmp(scheduler, 1);
-}
-
-static void live() {
-    for (;;) {
-        run();
-        threads[current].state = DONE;
-        const int fibre = threads[current].fibre;
-        idle[idles++] = fibre;
-        leave(fibre);
-    }
-}
-
-static int new_fibre() {
-    Fibre& fibre = fibres[made];
-    void* memory = mmap(nullptr, STACK + PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED || mprotect(memory, PAGE, PROT_NONE)) fail("no memory for a stack");
-    fibre.stack = static_cast<char*>(memory) + PAGE;
-    fibre.fresh = true;
-    return made++;
-}
-
-static __attribute__((noinline)) void resume(int t) {
-    Thread& thread = threads[t];
-    if (thread.fibre < 0) thread.fibre = idles ? idle[--idles] : new_fibre();
-    current = t;
-    threadIdx = thread.index;
-    if (_setjmp(scheduler)) return;
-    Fibre& fibre = fibres[threads[t].fibre];
-    if (!fibre.fresh) _longjmp(fibre.at, 1);
-    fibre.fresh = false;
-    static ucontext_t start;
-    getcontext(&start);
-    start.uc_stack.ss_sp = fibre.stack;
-    start.uc_stack.ss_size = STACK;
-    makecontext(&start, live, 0);
-    setcontext(&start);
-}
-
-// -- Waiting --------------------------------------------------------------------------------------------------------
-
-static __attribute__((noinline)) void wait(State state, const char* what, int line, unsigned mask = 0) {
-    Thread& thread = threads[current];
-    thread.state = state;
-    thread.what = what;
-    thread.line = line;
-    thread.mask = mask;
-    leave(thread.fibre);
-}
-
-[[noreturn]] static void diverged(int t, int other) {
-    const Thread &a = threads[t], &b = threads[other];
-    current = t;
-    char doing[128] = "has exited";
-    if (b.state != DONE) snprintf(doing, sizeof doing, "waits at %s in line %d", b.what, b.line);
-    fail("divergent %s in line %d: thread (%u, %u, %u) %s%s", a.what, a.line, b.index.x, b.index.y, b.index.z, doing,
-         a.state == AT_WARP && b.state == AT_WARP && a.line == b.line ? " with another mask" : "");
-}
-
-/// Let the lanes go on that wait at one warp operation; return whether there were any.
-static bool meet(int first, int last) {
-    for (int t = first; t < last; ++t) {
-        const Thread& a = threads[t];
-        if (a.state != AT_WARP) continue;
-        if (!(a.mask >> (t - first) & 1)) fail("%s in line %d: the mask %#x lacks its own lane", a.what, a.line, a.mask);
-        bool all = true;
-        for (int u = first; u < last; ++u) {
-            const Thread& b = threads[u];
-            if (a.mask >> (u - first) & 1) all &= b.state == AT_WARP && b.mask == a.mask && b.line == a.line;
-        }
-        if (!all) continue;
-        for (int u = first; u < last; ++u) {
-            if (!(a.mask >> (u - first) & 1)) continue;
-            Thread& b = threads[u];
-            const int from = first + b.source;  // a lane that takes no part gives anything
-            b.result = from < last && a.mask >> b.source & 1 ? threads[from].value : ~uint64_t(0);
-        }
-        const unsigned mask = a.mask;
-        for (int u = first; u < last; ++u)
-            if (mask >> (u - first) & 1) threads[u].state = READY;
-        return true;
-    }
-    return false;
-}
-
-static void run_warp(int first, int last, bool descending) {
-    do {
-        for (int i = first; i < last; ++i) {
-            const int t = descending ? last - 1 - (i - first) : i;
-            if (threads[t].state == READY) resume(t);
-        }
-    } while (meet(first, last));
-    for (int t = first; t < last; ++t) {
-        const Thread& a = threads[t];
-        if (a.state != AT_WARP) continue;
-        for (int u = first; u < last; ++u) {
-            const Thread& b = threads[u];
-            if (a.mask >> (u - first) & 1 && (b.state != AT_WARP || b.mask != a.mask || b.line != a.line)) diverged(t, u);
-        }
-    }
-}
-
-static void run_block(bool descending) {
-    if (__start_sim_block) memset(__start_sim_block, 0xff, __stop_sim_block - __start_sim_block);
-    for (int t = 0; t < count; ++t) {
-        threads[t].state = READY;
-        threads[t].fibre = -1;
-    }
-    const int warps = (count + warpSize - 1) / warpSize;
-    for (;;) {
-        for (int i = 0; i < warps; ++i) {
-            const int first = (descending ? warps - 1 - i : i) * warpSize;
-            run_warp(first, first + warpSize < count ? first + warpSize : count, descending);
-        }
-        int waiting = -1;
-        for (int t = 0; t < count && waiting < 0; ++t)
-            if (threads[t].state == AT_BARRIER) waiting = t;
-        if (waiting < 0) return;
-        for (int t = 0; t < count; ++t)
-            if (threads[t].state != AT_BARRIER || threads[t].line != threads[waiting].line) diverged(waiting, t);
-        for (int t = 0; t < count; ++t) threads[t].state = READY;
-    }
-}
-
-static int launch(void** args, const unsigned* size, int descending, void** fault) {
-    struct sigaction action = {}, before[4];
-    const int signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
-    static char room[64 << 10];
-    stack_t stack = {}, old_stack;
-    stack.ss_sp = room;
-    stack.ss_size = sizeof room;
-    sigaltstack(&stack, &old_stack);
-    action.sa_sigaction = on_signal;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    for (int i = 0; i < 4; ++i) sigaction(signals[i], &action, &before[i]);
-
-    arguments = args;
-    address = nullptr;
-    gridDim.x = size[0], gridDim.y = size[1], gridDim.z = size[2];
-    blockDim.x = size[3], blockDim.y = size[4], blockDim.z = size[5];
-    count = int(size[3] * size[4] * size[5]);
-    for (unsigned t = 0; t < unsigned(count); ++t)
-        threads[t].index = {t % size[3], t / size[3] % size[4], t / (size[3] * size[4])};
-    const int failed = sigsetjmp(out, 1);
-    if (!failed) {
-        const uint64_t plane = uint64_t(size[0]) * size[1], blocks = plane * size[2];
-        for (uint64_t i = 0; i < blocks; ++i) {
-            const uint64_t b = descending ? blocks - 1 - i : i;
-            blockIdx = {unsigned(b % size[0]), unsigned(b / size[0] % size[1]), unsigned(b / plane)};
-            run_block(descending);
-        }
-    } else {  // fibres that stopped halfway begin anew
-        for (idles = 0; idles < made; ++idles) idle[idles] = idles, fibres[idles].fresh = true;
-    }
-    for (int i = 0; i < 4; ++i) sigaction(signals[i], &before[i], nullptr);
-    sigaltstack(&old_stack, nullptr);
-    *fault = address;
-    return failed;
-}
-
-// -- The kernel's parameters, for Python to check: "*" a pointer, "c" to const, then kind, bytes and vector length ---
+struct Kernel {
+    void (*call)(void** arguments);
+    int count;
+    const Parameter* parameters;
+};
 
 template <class T> struct Element { typedef T type; };
 #define SIM_ELEMENT(T, V) template <> struct Element<V> { typedef T type; };
 SIM_ELEMENT(float, float2) SIM_ELEMENT(float, float4) SIM_ELEMENT(double, double2) SIM_ELEMENT(int, int2)
 SIM_ELEMENT(int, int4) SIM_ELEMENT(unsigned char, uchar4)
 
-template <class P> static int describe(char* to) {
+template <class P> constexpr Parameter describe() {
     typedef std::remove_pointer_t<P> V;
     typedef std::remove_const_t<V> W;
     typedef typename Element<W>::type T;
@@ -270,72 +71,50 @@ template <class P> static int describe(char* to) {
                       : !std::is_integral<T>::value        ? '?'
                       : std::is_signed<T>::value           ? 'i'
                                                            : 'u';
-    return sprintf(to, "%s%s%c%d,%d ", std::is_pointer<P>::value ? "*" : "", std::is_const<V>::value ? "c" : "", kind,
-                   int(sizeof(T)), int(sizeof(W) / sizeof(T)));
+    return {std::is_pointer<P>::value, std::is_const<V>::value, kind, int(sizeof(T)), int(sizeof(W) / sizeof(T))};
 }
 
 template <auto kernel> struct Entry;
 template <class... P, void (*kernel)(P...)> struct Entry<kernel> {
-    template <size_t... i> static void call(std::index_sequence<i...>) {
+    template <size_t... i> static void call(void** arguments, std::index_sequence<i...>) {
         kernel(*static_cast<std::remove_const_t<P>*>(arguments[i])...);
     }
-    static void thread() { call(std::index_sequence_for<P...>()); }
-    static const char* signature() {
-        static char text[1024];
-        char* end = text;
-        (void)end;
-        ((end += describe<P>(end)), ...);
-        return text;
-    }
+    static void call(void** arguments) { call(arguments, std::index_sequence_for<P...>()); }
+    static constexpr int count = sizeof...(P);
+    static constexpr Parameter parameters[] = {describe<P>()..., {}};
 };
 
-// -- What -fsanitize=undefined calls: our own, so that no runtime library is needed and a launch, not Python, ends ---
+// -- Waiting --------------------------------------------------------------------------------------------------------
 
-struct Location { const char* file; uint32_t line, column; };
-#define SIM_UNDEFINED(name, what)                                                                      \
-    extern "C" [[noreturn]] __attribute__((used)) void __ubsan_handle_##name##_abort(const Location* at) { \
-        fail("line %u, column %u: %s", at->line, at->column, what);                                    \
-    }
-SIM_UNDEFINED(out_of_bounds, "an index is outside its array")
-SIM_UNDEFINED(type_mismatch_v1, "a null or misaligned pointer")
-SIM_UNDEFINED(shift_out_of_bounds, "a shift by too many bits")
-SIM_UNDEFINED(divrem_overflow, "a division by zero")
-SIM_UNDEFINED(add_overflow, "a signed integer overflows")
-SIM_UNDEFINED(sub_overflow, "a signed integer overflows")
-SIM_UNDEFINED(mul_overflow, "a signed integer overflows")
-SIM_UNDEFINED(negate_overflow, "a signed integer overflows")
+void barrier(int line);
+/// Hand 8 bytes to the lanes that wait in the same line, and take those of lane `source`.
+uint64_t exchange(const char* what, int line, unsigned mask, uint64_t value, int source);
+int lane();
+/// The first lane of the group of so many that this one is in.
+int group(int width);
 
-// -- Warps ----------------------------------------------------------------------------------------------------------
-
-template <class T> static T exchange(const char* what, int line, unsigned mask, T value, int source) {
+template <class T> static T exchange_number(const char* what, int line, unsigned mask, T value, int source) {
     static_assert(std::is_arithmetic<T>::value && sizeof(T) <= 8, "a shuffle moves one number");
-    threads[current].value = 0;
-    memcpy(&threads[current].value, &value, sizeof value);
-    threads[current].source = source;
-    wait(AT_WARP, what, line, mask);
-    memcpy(&value, &threads[current].result, sizeof value);
+    uint64_t bytes = 0;
+    memcpy(&bytes, &value, sizeof value);
+    bytes = exchange(what, line, mask, bytes, source);
+    memcpy(&value, &bytes, sizeof value);
     return value;
 }
-
-static inline int lane() { return current % warpSize; }
-static inline int group(int width) {
-    if (width < 1 || width > warpSize || width & (width - 1)) fail("a shuffle's width is %d", width);
-    return lane() & ~(width - 1);
-}
 template <class T> static T shfl(int line, unsigned mask, T value, int source, int width = warpSize) {
-    return exchange("__shfl_sync", line, mask, value, group(width) + (source & (width - 1)));
+    return exchange_number("__shfl_sync", line, mask, value, group(width) + (source & (width - 1)));
 }
 template <class T> static T shfl_up(int line, unsigned mask, T value, unsigned by, int width = warpSize) {
     const int from = lane() - int(by & 31);
-    return exchange("__shfl_up_sync", line, mask, value, from < group(width) ? lane() : from);
+    return exchange_number("__shfl_up_sync", line, mask, value, from < group(width) ? lane() : from);
 }
 template <class T> static T shfl_down(int line, unsigned mask, T value, unsigned by, int width = warpSize) {
     const int from = lane() + int(by & 31);
-    return exchange("__shfl_down_sync", line, mask, value, from >= group(width) + width ? lane() : from);
+    return exchange_number("__shfl_down_sync", line, mask, value, from >= group(width) + width ? lane() : from);
 }
 template <class T> static T shfl_xor(int line, unsigned mask, T value, int by, int width = warpSize) {
     const int from = lane() ^ (by & 31);
-    return exchange("__shfl_xor_sync", line, mask, value, from >= group(width) + width ? lane() : from);
+    return exchange_number("__shfl_xor_sync", line, mask, value, from >= group(width) + width ? lane() : from);
 }
 struct SyncWarp {
     int line;
@@ -344,7 +123,11 @@ struct SyncWarp {
 
 }  // namespace sim
 
-#define __syncthreads() sim::wait(sim::AT_BARRIER, "__syncthreads()", __LINE__)
+extern const sim::Kernel sim_kernel;  // SIM_ENTRY defines it
+
+#pragma GCC visibility pop
+
+#define __syncthreads() sim::barrier(__LINE__)
 #define __syncwarp sim::SyncWarp{__LINE__}
 #define __shfl_sync(...) sim::shfl(__LINE__, __VA_ARGS__)
 #define __shfl_up_sync(...) sim::shfl_up(__LINE__, __VA_ARGS__)
@@ -365,18 +148,7 @@ static inline float rsqrt(float x) { return rsqrtf(x); }
 static inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 
 #define SIM_ENTRY(name)                                                                                              \
-    extern "C" __attribute__((visibility("default"))) const char* sim_signature() {                                  \
-        return sim::Entry<name>::signature();                                                                        \
-    }                                                                                                                \
-    extern "C" __attribute__((visibility("default"))) int sim_launch(void** args, const unsigned* size, int down,    \
-                                                                     void** fault, const char** message) {           \
-        sim::run = sim::Entry<name>::thread;                                                                         \
-        *message = sim::message;                                                                                     \
-        return sim::launch(args, size, down, fault);                                                                 \
-    }                                                                                                                \
-    extern "C" __attribute__((visibility("default"))) long sim_shared() {                                            \
-        return sim::__start_sim_block ? sim::__stop_sim_block - sim::__start_sim_block : 0;                       \
-    }
+    const sim::Kernel sim_kernel = {sim::Entry<name>::call, sim::Entry<name>::count, sim::Entry<name>::parameters};
 
 // NVRTC has none of these without headers.
 #undef INFINITY
@@ -385,4 +157,6 @@ static inline double rsqrt(double x) { return 1.0 / sqrt(x); }
 #undef HUGE_VALF
 #undef M_PI
 #undef M_E
+#ifndef SIM_RUNTIME
 #pragma GCC poison std int8_t uint8_t int16_t uint16_t int32_t uint32_t int64_t uint64_t uintptr_t
+#endif

@@ -9,6 +9,7 @@ import functools
 from unittest import mock
 
 import numpy as np
+import pytest
 from backends import fake_cupy
 
 import gpunet.kernels
@@ -18,10 +19,13 @@ from gpunet.backends import cupy_kernels
 from gpunet.backends.cupy import CuPyBackend
 from gpunet.backends.numpy import NumPyBackend
 from gpunet.optimizers import Penalty
+from simulator import mutate
 
 SHAPES = ((1, 1), (31, 2), (32, 3), (33, 20), (257, 3), (1000, 3), (3, 300))
 #: (n, k, m): weights (n, k) and m examples.
 PRODUCTS = ((1, 1, 1), (31, 33, 2), (33, 32, 18), (2, 257, 5), (10, 1000, 3), (40, 3, 33))
+#: The same where a block has one neuron, so that many are no more than a few.
+DOT_PRODUCTS = ((1, 1, 1), (31, 33, 2), (3, 32, 18), (2, 257, 5), (10, 1000, 3), (4, 3, 33))
 ORDERS = ("ascending", "descending")
 FUSED = ("sigmoid", "tanh", "relu", "linear")
 HOST = NumPyBackend()
@@ -211,7 +215,7 @@ def products(per_thread=1, few_outputs=0):
         yield
 
 
-def forward(name, text, dtype, functions):
+def forward(name, text, dtype, functions, shapes=PRODUCTS):
     """A layer's z and a, with z in an array of its own and in a's."""
     for f in map(activations.get, functions):
 
@@ -223,7 +227,7 @@ def forward(name, text, dtype, functions):
             ops.layer_forward(w, x, b, f, z=same, out=same)
             return z, a, same
 
-        both(name, text, dtype, run, PRODUCTS, least=1.0)
+        both(name, text, dtype, run, shapes, least=1.0)
 
 
 def layer_forward(name, text, dtype, sides=(1, 2)):
@@ -236,7 +240,7 @@ def layer_forward(name, text, dtype, sides=(1, 2)):
 def layer_forward_dot(name, text, dtype):
     """With a block for each neuron and a few examples."""
     with products(few_outputs=10**9):
-        forward(name, text, dtype, ("sigmoid", "softmax"))
+        forward(name, text, dtype, ("sigmoid", "softmax"), DOT_PRODUCTS)
 
 
 def layer_backward(name, text, dtype, sides=(1, 2)):
@@ -343,3 +347,15 @@ CHECKS = {
         update,
     )
 }
+
+
+def judge_mutants(name, text):
+    """Return the verdicts on a kernel's mutants. For a process of its own, which no test has made large.
+
+    Each mutant is a fork, which takes the longer the more its parent has in memory.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        fake_cupy.install(patch)
+        return mutate.survivors(
+            mutate.mutants(text), lambda changed: CHECKS[name](name, changed, "float32"), original=text, limit=60
+        )

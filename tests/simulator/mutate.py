@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import gc
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -284,7 +285,7 @@ def survivors(mutants, check, *, original=None, limit=20.0, jobs=None):
     time of its own (without the compiler's) and than ten times as much. The original, if given, must pass first: else
     a check that fails at everything would look perfect.
     """
-    compiler.header(OPTIMIZATION)  # once for all of them
+    compiler.header(OPTIMIZATION), compiler.runtime()  # once for all of them
     with tempfile.TemporaryDirectory(prefix="gpunet-mutants-") as folder:
         most = None
         if original is not None:
@@ -338,6 +339,7 @@ def _start(check, text, most, folder):
             os.setpgid(pid, pid)
         return pid, ours
     try:
+        gc.freeze()  # what the parent made is not looked through, which would copy all of it
         ours.close()
         os.setpgid(0, 0)  # with its compilers, to be ended together
         silence = os.open(os.devnull, os.O_RDWR)

@@ -127,6 +127,7 @@ class _Process:
 
     def _child(self, target: Target, seed: int, pipe: Any, folder: Path) -> NoReturn:
         status = 1
+        gc.freeze()  # what the parent made is not looked through, which would copy all of it
         try:
             folder.mkdir(exist_ok=True)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
