@@ -203,9 +203,14 @@ class Trainer {
             }
     }
 
+    // By vectors: compilers do not see that a comparison of floats can choose doubles side by side.
     static void drop_row(const float *uniform, float share, Real factor, int64_t n, const Real *from, Real *to) {
+        typedef float Unaligned __attribute__((vector_size(sizeof(float) * LANES<Real>), may_alias, aligned(4)));
         if (n == N)
-            for (int j = 0; j < N; j++) to[j] = from[j] * (uniform[j] >= share ? factor : Real(0));
+            for (int j = 0; j < N; j += LANES<Real>) {
+                const Vector<Real> u = __builtin_convertvector(*(const Unaligned *)(uniform + j), Vector<Real>);
+                store(to + j, load(from + j) * (u >= Real(share) ? all(factor) : Vector<Real>{}));
+            }
         else
             for (int64_t j = 0; j < n; j++) to[j] = from[j] * (uniform[j] >= share ? factor : Real(0));
     }
