@@ -25,11 +25,16 @@ def one_of(value: Any, options: Iterable[str], what: str) -> str:
     raise InputError(f"unknown {what} {value!r:.60}.{hint} Known: {', '.join(map(repr, options))}.")
 
 
+def whole_number(value: Any, what: str, least: int) -> int:
+    """Return `value` as an int of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        raise InputError(f"{what} must be a whole number of at least {least}, got {value!r}.")
+    return int(value)
+
+
 def positive_int(value: Any, what: str) -> int:
     """Return `value` as an int of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise InputError(f"{what} must be a whole number of at least 1, got {value!r}.")
-    return int(value)
+    return whole_number(value, what, 1)
 
 
 def positive_float(value: Any, what: str) -> float:

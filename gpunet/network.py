@@ -702,7 +702,8 @@ class Network:
         custom : sequence of Activation and Cost
             Those of one's own that the network uses; the file has only their names.
         seed : int, optional
-            Fixes the order of the examples in further training.
+            Fixes the order of the examples in further training, and which of them `validation_split` holds out: those
+            of a network that was made with the same seed.
 
         Raises
         ------

@@ -98,6 +98,8 @@ class Preprocessing:
         checks.one_of(missing, MISSING, "missing")
         for name in (*categorical, *drop, *(() if target is None else (target,))):
             _check_column(given, name)
+        if target in drop:
+            raise InputError(f"{given.name}: {target!r} is the target and can not be dropped; name another column.")
         rows = np.arange(given.n_rows) if rows is None else np.asarray(rows)
         learned = None
         if target is not None:

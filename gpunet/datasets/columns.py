@@ -91,7 +91,10 @@ def near(name: str, names: Collection[str]) -> str:
     """Return a hint at the nearest of the names, or nothing."""
     by_lower = {known.lower(): known for known in names}
     found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f" Did you mean {by_lower[found[0]]!r}?" if found else ""
+    if not found:
+        return ""
+    name = by_lower[found[0]]
+    return f" Did you mean {name!r}{', in double quotes for its comma' if ',' in name else ''}?"
 
 
 def names_in(text: str) -> list[str]:

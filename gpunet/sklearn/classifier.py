@@ -356,8 +356,8 @@ class MLPClassifier(ClassifierMixin, Perceptron):  # type: ignore[misc]
             y = column_or_1d(y, warn=True)
         if type_of_target(y).startswith("multilabel") != (self._label_binarizer.y_type_ == "multilabel-indicator"):
             raise ValueError(f"y_val is {type_of_target(y)}, but y is {self._label_binarizer.y_type_}.")
-        unknown = [label for label in unique_labels(y) if label not in self.classes_]
-        if unknown:
+        unknown = np.array([label for label in unique_labels(y) if label not in self.classes_])
+        if unknown.size:
             raise ValueError(f"y_val has classes that y has not: {unknown}. Those of y are {self.classes_}.")
         return self._indicators(y)
 

@@ -77,11 +77,15 @@ class OptimizerState:
 
 
 class Shuffles:
-    """The orders of examples that scikit-learn's loop goes through, each a shuffle of the one before."""
+    """The orders of examples that scikit-learn's loop goes through, each a shuffle of the one before.
 
-    def __init__(self, random_state: np.random.RandomState, n: int, shuffle: bool) -> None:
+    What dropout draws comes from a generator of its own, so that the orders are the same with it and without. `seen`
+    examples before, in calls of `partial_fit` that may have begun with the same `random_state`, have it draw anew.
+    """
+
+    def __init__(self, random_state: np.random.RandomState, n: int, shuffle: bool, seen: int) -> None:
         self._random_state, self._shuffle = random_state, shuffle
-        self._aside = copy.deepcopy(random_state)  # so that the orders are the same with dropout and without
+        self._aside = np.random.default_rng([copy.deepcopy(random_state).randint(2**31), seen])
         self._index = np.arange(n)
 
     def permutation(self, x: int, /) -> npt.NDArray[np.int64]:
@@ -92,7 +96,7 @@ class Shuffles:
 
     def integers(self, low: int, /) -> int:
         """Return a random whole number from 0 to low - 1, and leave the orders alone."""
-        return int(self._aside.randint(low, dtype=np.int64))
+        return int(self._aside.integers(low))
 
 
 @functools.lru_cache(maxsize=64)  # a GPU's kernels are kept by the optimizer
@@ -169,7 +173,7 @@ class Stochastic:
             alpha=float(e.alpha),
             dropout=e._dropout_by_layer(len(model.sizes) - 2),
         )
-        draws = Shuffles(e._random_state, self._n, e.shuffle)
+        draws = Shuffles(e._random_state, self._n, e.shuffle, e.t_)
         self._sgd = MiniBatchSGD(recipe, X, Y, draws, weights)
         if state.states is not None and state.states.shape[0] == self._optimizer.states:
             self._sgd.steps.restore(state.taken, state.states)
@@ -257,6 +261,9 @@ class Stochastic:
 
     def _is_over(self) -> bool:
         e, state = self._estimator, self.state
+        if isinstance(e.learning_rate, Schedule) and e.learning_rate.is_over(self.history):
+            self.history.stopped = f"the schedule {e.learning_rate!r} ended"
+            return True
         if e._no_improvement_count <= e.n_iter_no_change:
             return False
         what = "Validation score" if e.early_stopping else "Training loss"

@@ -23,5 +23,5 @@ class Draws(Order, Protocol):
 
 
 def generator_of_masks(rng: Draws) -> np.random.Generator:
-    """Return what draws an epoch's masks for dropout: one of their own, so that the order of the examples stays."""
+    """Return what draws an epoch's masks for dropout: one of their own, of which each epoch draws the seed alone."""
     return np.random.default_rng(rng.integers(2**63))

@@ -125,7 +125,7 @@ class Cosine(Schedule):
     def __init__(self, eta: float, epochs: int, warm_up: int = 0, final: float = 0.0) -> None:
         super().__init__(eta)
         self.epochs = checks.positive_int(epochs, "epochs")
-        self.warm_up = 0 if warm_up == 0 else checks.positive_int(warm_up, "warm_up")
+        self.warm_up = checks.whole_number(warm_up, "warm_up", 0)
         self.final = checks.float_from_zero(final, "final")
         if self.warm_up >= self.epochs:
             raise InputError(f"warm_up must be less than the {self.epochs} epochs, got {warm_up}.")

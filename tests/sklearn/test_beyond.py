@@ -83,6 +83,24 @@ def test_class_weight_is_a_weight_for_each_example(blobs):
         classifier(class_weight="fair").fit(X, y)
 
 
+def test_dropout_drops_others_in_each_call(blobs):
+    X, y = blobs
+    still = {"dropout": 0.9, "learning_rate_init": 1e-12, "max_iter": 1}  # the loss tells the masks apart
+    estimator = classifier(**still)
+    losses = [estimator.partial_fit(X, y, classes=[0, 1, 2]).loss_ for _ in range(4)]
+    warm = classifier(warm_start=True, **still)
+    again = [warm.fit(X, y).loss_ for _ in range(4)]
+    assert len({round(loss, 6) for loss in losses}) == len({round(loss, 6) for loss in again}) == 4
+
+
+def test_a_schedule_ends_the_training(blobs):
+    for solver in ("sgd", "adam"):
+        options = {"solver": solver, "learning_rate": schedules.Cosine(0.1, epochs=3), "tol": 0.0, "max_iter": 40}
+        estimator = classifier(n_iter_no_change=100, **options).fit(*blobs)
+        assert estimator.n_iter_ == 3
+        assert "Cosine" in estimator.history_.stopped
+
+
 def test_dropout(blobs):
     X, y = blobs
     plain, dropped, again = (classifier(dropout=p).fit(X, y) for p in (0.0, 0.4, [0.4]))

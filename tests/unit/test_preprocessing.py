@@ -62,6 +62,11 @@ def test_learned_from_the_rows_of_the_training_alone():
     assert regression.target == Numbers("x", 2.0, 1.0)
 
 
+def test_the_target_can_not_be_dropped():
+    with pytest.raises(InputError, match="'price' is the target and can not be dropped"):
+        Preprocessing.fit(TABLE, target="price", drop=["price"])
+
+
 def test_a_constant_column_gives_zeros():
     for value in (0.0, 0.1, 1e300, -7e-300):
         prepared = Preprocessing.fit({"x": np.full(7, value), "y": np.arange(7) % 2}, target="y")
