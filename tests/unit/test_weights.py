@@ -232,7 +232,7 @@ def test_who_counts_must_not_all_be_held_out(blobs):
     X, y = blobs
     weights = np.zeros(150)
     order = np.random.default_rng(0)
-    order.bit_generator.state = small()._rng.bit_generator.state
+    order.bit_generator.state = small()._seeded
     order = order.permutation(150)
     weights[next(i for i in order if y[i] == 0)] = 1.0
     net = small()
