@@ -805,7 +805,7 @@ class Network:
             "input_scale": self.input_scale,
             "validation_split": split,
         }
-        before, rng_before = (self.task, self.history), self._rng.bit_generator.state
+        before, rng_before = (self.task, self.history, self._seeded), self._rng.bit_generator.state
         started_with = None if is_lbfgs else options.eta.start
         history = History(self.device, self.backend, "", options.optimizer.name, started_with, options.batch_size)
         try:
@@ -825,7 +825,7 @@ class Network:
             fitting.run(examples, validation, history)
         finally:
             if not history.epochs:
-                self.task, self.history = before
+                self.task, self.history, self._seeded = before
                 self._rng.bit_generator.state = rng_before
         return history
 

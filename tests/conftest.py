@@ -6,7 +6,7 @@ import os
 import hypothesis
 import pytest
 
-from gpunet.backends import why_not_cuda
+from gpunet.backends.select import lasting_reason
 
 # A shared machine may be slow for a moment; timing is for bench/.
 # Always the same examples, so that a failure is of the change at hand; GPUNET_FUZZ=1 draws new ones.
@@ -18,7 +18,7 @@ hypothesis.settings.load_profile("gpunet")
 
 @functools.cache
 def _no_cuda():
-    return why_not_cuda.__wrapped__()  # tests replace CuPy and clear the package's own cache
+    return lasting_reason.__wrapped__()  # tests replace CuPy and clear the package's own cache
 
 
 def pytest_runtest_setup(item):

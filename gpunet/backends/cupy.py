@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -48,6 +49,10 @@ _FEW_OUTPUTS = 2**14
 _MOST_ROWS = 2**20
 #: The share of the free memory that a training's data may take.
 _SHARE_FOR_DATA = 0.8
+
+
+class DeviceFullError(DeviceError):
+    """The device has no free memory just now."""
 
 
 class _NotReplayableError(RuntimeError):
@@ -338,14 +343,18 @@ def _import_cupy() -> Any:
     return cupy
 
 
+#: Set in a process that was forked from one in which CUDA had been used.
+_forked = threading.Event()
+
+
 @functools.cache
-def _cudas_process() -> int:
-    """Return the process that has asked first; those forked from it inherit the answer."""
-    return os.getpid()
+def _watch_forks() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_forked.set)
 
 
 def _check_device_exists(cupy: Any, ordinal: int) -> None:
-    if _cudas_process() != os.getpid():
+    if _forked.is_set():
         raise DeviceError(
             "this process was forked from one that had used CUDA, which CUDA forbids; start processes by "
             "'forkserver' or 'spawn', or with joblib's 'loky'"
@@ -356,6 +365,7 @@ def _check_device_exists(cupy: Any, ordinal: int) -> None:
         raise DeviceError(f"no usable CUDA driver or device: {error}") from error
     if count == 0:
         raise DeviceError("CuPy sees no CUDA device; check nvidia-smi and CUDA_VISIBLE_DEVICES")
+    _watch_forks()
     if ordinal >= count:
         raise DeviceError(f"there is no device cuda:{ordinal}: CuPy sees {count}, the last is cuda:{count - 1}")
 
@@ -373,7 +383,7 @@ def _run_probe(cupy: Any, gemm: Any, device: str) -> None:
     except cupy.cuda.compiler.CompileException as error:
         raise DeviceError(f"{device} is there, but a kernel does not compile: {error}") from error
     except cupy.cuda.memory.OutOfMemoryError as error:
-        raise DeviceError(f"{device} is there, but has no free memory: {error}") from error
+        raise DeviceFullError(f"{device} is there, but has no free memory: {error}") from error
     except Exception as error:  # driver and toolkit errors come as many types
         raise DeviceError(f"{device} is there, but a kernel does not run: {error}") from error
     if not all(

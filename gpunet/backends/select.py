@@ -10,7 +10,7 @@ from typing import Any
 
 from gpunet.backends.array_api import ArrayAPIBackend
 from gpunet.backends.base import Backend
-from gpunet.backends.cupy import CuPyBackend
+from gpunet.backends.cupy import CuPyBackend, DeviceFullError
 from gpunet.backends.numpy import NumPyBackend
 from gpunet.errors import DeviceError, InputError
 
@@ -60,11 +60,27 @@ def select(device: Any = "auto") -> Backend:
         raise DeviceError(f"device={device!r} can not be used: {error}. device='cpu' always works.") from error
 
 
-@functools.cache
 def why_not_cuda() -> str | None:
-    """Return why "auto" does not take the GPU, or None if it does; asked once per process."""
+    """Return why "auto" does not take the GPU, or None if it does."""
+    try:
+        return lasting_reason()
+    except DeviceFullError as error:
+        return str(error)
+
+
+@functools.cache
+def lasting_reason() -> str | None:
+    """Return the same, asked once per process, since it stays so.
+
+    Raises
+    ------
+    DeviceFullError
+        If it may be otherwise the next time.
+    """
     try:
         CuPyBackend(0)
+    except DeviceFullError:
+        raise
     except DeviceError as error:
         return str(error)
     return None

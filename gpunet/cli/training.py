@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import secrets
 import signal
@@ -205,10 +204,10 @@ def train(run: Run, files: Files, as_json: bool) -> None:
         except (KeyboardInterrupt, Exception) as error:  # whatever it is, what was learned is kept
             try:
                 kept = _save_what_is_done(network, path)
-                with contextlib.suppress(OSError):  # it may be what has ended the training
+                if isinstance(error, KeyboardInterrupt):  # it may have come between an epoch's end and its report
                     for epoch in network.history.epochs if network.history else ():
                         if epoch.epoch > last_told and not (files.resume and last_told < 0):
-                            report.epoch(epoch)  # it was interrupted between the epoch's end and its report
+                            report.epoch(epoch)
                 if kept:
                     _draw(network, data, files, beside)
             except KeyboardInterrupt:

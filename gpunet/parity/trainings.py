@@ -146,14 +146,13 @@ def compare_training(
     dtype: str,
     device: Backend,
     against: Backend,
-    compiled: tuple[bool, ...] = (False, False),
-    wanted: Calibration | None = None,
+    compiled: tuple[bool, ...],
+    wanted: Calibration,
 ) -> Training:
     """Train on both backends from the same parameters on the same mini-batches, and compare after each step.
 
-    `compiled` says which of the two trains by its compiled engine; `wanted` is the task's calibration, if known.
+    `compiled` says which of the two trains by its compiled engine; `wanted` is the task's calibration.
     """
-    wanted = wanted or calibrate(task, dtype)
     run, note = _trained(device, task, dtype, compiled[0])
     run_against, note_against = _trained(against, task, dtype, compiled[1])
     error, error_against = (list(map(reference.deviation, r, wanted.right)) for r in (run, run_against))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from gpunet import backends
 from gpunet.backends import Backend
 from gpunet.errors import DeviceError, not_enough_memory
+from gpunet.sklearn import notices
 from gpunet.sklearn.kinds import Kind
 
 Result = TypeVar("Result")
@@ -33,7 +33,7 @@ def run(device: Any, kind: Kind | None, what: str, work: Callable[[Backend], Res
         was_chosen = device == "auto" and ops.device != "cpu" and (kind is None or not kind.is_cuda)
         if not was_chosen:
             raise not_enough_memory(what, error) from error
-        warnings.warn(f"{ops.device} has not enough memory for {what} ({error}): the CPU does it.", stacklevel=5)
+        notices.warn(f"{ops.device} has not enough memory for {what} ({error}): the CPU does it.")
     return run("cpu", kind, what, work)  # where the error, and with it the GPU's arrays, are gone
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import operator
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from gpunet.activations import Activation
 from gpunet.backends import Backend
 from gpunet.costs import Cost
 from gpunet.model import Model
-from gpunet.sklearn import compat, devices, kinds, solvers
+from gpunet.sklearn import compat, devices, kinds, notices, solvers
 from gpunet.training import schedules
 from gpunet.training.outputs import outputs, outputs_on_device
 from gpunet.training.schedules import Schedule
@@ -117,10 +116,13 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         self._activation_by_layer(len(hidden))
         self._dropout_by_layer(len(hidden))
         self._check_options(validation, is_incremental)
-        before = _copied(vars(self))
+        before, of_the_user = _copied(vars(self)), self.random_state
+        state = of_the_user.get_state() if isinstance(of_the_user, np.random.RandomState) else None
 
         def fit(ops: Backend) -> None:
             self._put_back(before)  # a GPU's memory may have become short midway
+            if state is not None:
+                of_the_user.set_state(state)
             self._fit_on(ops, X, y, sample_weight, validation, is_incremental)
 
         devices.run(self.device, kinds.of(X), "a training of this size", fit)
@@ -400,9 +402,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             batch_size = min(200, n)
         else:
             if self.batch_size > n:
-                warnings.warn(
-                    "Got `batch_size` less than 1 or larger than sample size. It is going to be clipped", stacklevel=8
-                )
+                notices.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
             batch_size = min(int(self.batch_size), n)
         problem = solvers.Problem(model, examples.X, examples.Y, examples.all_weights(), self._share)
         state = getattr(self, "_optimizer", None) if is_incremental else None

@@ -6,7 +6,6 @@ import copy
 import functools
 import math
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from gpunet.model import Model
 from gpunet.optimizers import SGD, Adam, Momentum, Optimizer
+from gpunet.sklearn import notices
 from gpunet.training.fit import Examples
 from gpunet.training.history import History
 from gpunet.training.lbfgs import WholeGradient
@@ -200,14 +200,13 @@ class Stochastic:
                     if is_over or is_incremental:
                         break
                     if e.n_iter_ == e.max_iter:
-                        warnings.warn(
+                        notices.warn(
                             f"Stochastic Optimizer: Maximum iterations ({e.max_iter}) reached and the optimization "
                             "hasn't converged yet.",
                             ConvergenceWarning,
-                            stacklevel=9,
                         )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=9)
+            notices.warn("Training interrupted by user.")
         finally:
             self.state.taken, self.state.states = self._sgd.steps.state()
 

@@ -194,25 +194,25 @@ class Trainer {
               int64_t i1) const {
         const Layer<Real> &layer = net.layer[l];
         if (layer.dropout == 0) return;
-        const float share = float(layer.dropout), *uniform = job.uniform + begin * net.draws + count * layer.draws;
+        const float rate = float(layer.dropout), *uniform = job.uniform + begin * net.draws + count * layer.draws;
         const Real factor = Real(1 / (1 - layer.dropout));
         for (int64_t p = p0; p < p1; p++)
             for (int64_t i = i0; i < i1; i++) {
                 const int64_t at = p * net.batch_stride + i * N;
-                drop_row(uniform + i * layer.n_in + p * N, share, factor, min(N, layer.n_in - p * N), from + at, to + at);
+                drop_row(uniform + i * layer.n_in + p * N, rate, factor, min(N, layer.n_in - p * N), from + at, to + at);
             }
     }
 
     // By vectors: compilers do not see that a comparison of floats can choose doubles side by side.
-    static void drop_row(const float *uniform, float share, Real factor, int64_t n, const Real *from, Real *to) {
+    static void drop_row(const float *uniform, float rate, Real factor, int64_t n, const Real *from, Real *to) {
         typedef float Unaligned __attribute__((vector_size(sizeof(float) * LANES<Real>), may_alias, aligned(4)));
         if (n == N)
             for (int j = 0; j < N; j += LANES<Real>) {
                 const Vector<Real> u = __builtin_convertvector(*(const Unaligned *)(uniform + j), Vector<Real>);
-                store(to + j, load(from + j) * (u >= Real(share) ? all(factor) : Vector<Real>{}));
+                store(to + j, load(from + j) * (u >= Real(rate) ? all(factor) : Vector<Real>{}));
             }
         else
-            for (int64_t j = 0; j < n; j++) to[j] = from[j] * (uniform[j] >= share ? factor : Real(0));
+            for (int64_t j = 0; j < n; j++) to[j] = from[j] * (uniform[j] >= rate ? factor : Real(0));
     }
 
     // Every thread decides alike, from rows spread over the call.
@@ -282,9 +282,9 @@ class Trainer {
         });
         if (job.weights)
             by_rows([&](int64_t i) {
-                const double weight = double(batch.weights[i]), share = double(m) * weight / whole;
-                net.costs[i] *= job.scaled ? share : weight;
-                multiply_row(i, output.n_out, net.batch_stride, Real(share), output.delta);
+                const double weight = double(batch.weights[i]), fraction = double(m) * weight / whole;
+                net.costs[i] *= job.scaled ? fraction : weight;
+                multiply_row(i, output.n_out, net.batch_stride, Real(fraction), output.delta);
             });
         for (int64_t l = net.layers - 1; l > 0; l--) {
             Layer<Real> &following = net.layer[l], &layer = net.layer[l - 1];
@@ -318,9 +318,9 @@ class Trainer {
             while (at < end) {
                 const int64_t p = at / parts, part = at % parts;
                 if (part == 0 && end - at >= parts) {
-                    const int64_t whole = (end - at) / parts;
-                    f(p, p + whole, 0, m);
-                    at += whole * parts;
+                    const int64_t count = (end - at) / parts;
+                    f(p, p + count, 0, m);
+                    at += count * parts;
                 } else {
                     const int64_t last = min(part + end - at, parts);
                     f(p, p + 1, part * PART, min(last * PART, m));

@@ -15,10 +15,10 @@ NAMES = ("numpy", "generic", "strict", "torch", "fake_cupy", pytest.param("cupy"
 def _forget_what_was_found():
     """What a process finds out about its GPU once, every test here finds out anew."""
     module = importlib.import_module("gpunet.backends.select")  # in the package, its function has that name
-    module.why_not_cuda.cache_clear()
+    module.lasting_reason.cache_clear()
     module._say_once.cache_clear()
     yield
-    module.why_not_cuda.cache_clear()
+    module.lasting_reason.cache_clear()
     module._say_once.cache_clear()
 
 

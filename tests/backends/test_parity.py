@@ -734,12 +734,17 @@ def shows_in(task, verb):
     return (task.optimizer, verb) != ("adam", "sum_batch")
 
 
+def compare_training(task, ops, against=None):
+    wanted = trainings.calibrate(task, "float32")
+    return trainings.compare_training(task, "float32", ops, against or NumPyBackend(), (False, False), wanted)
+
+
 @pytest.mark.parametrize("verb", TRAINED)
 def test_a_small_error_in_one_verb_fails_the_training(verb):
     change = summed(alpha=1 + 1e-4) if verb in ("sum_batch", "outer_sum") else off_by(1 + 1e-4, verb)
     ops, numpy = broken(verb, change), NumPyBackend()
     for task in trainings.tasks(100):
-        training = trainings.compare_training(task, "float32", ops, numpy)
+        training = compare_training(task, ops, numpy)
         if shows_in(task, verb):
             assert training.off == "device", task.name
             assert 1 <= training.first_step_off() <= 100
@@ -756,7 +761,7 @@ def test_a_small_error_in_one_verb_fails_the_training(verb):
 def test_a_wrong_optimizer_fails_its_training(name, fault):
     ops = broken(*FAULTS[fault])
     (task,) = (task for task in trainings.tasks(100) if task.optimizer == name)
-    training = trainings.compare_training(task, "float32", ops, NumPyBackend())
+    training = compare_training(task, ops)
     assert training.off == "device"
 
 
@@ -768,7 +773,7 @@ def test_a_forgotten_decay_fails_the_training_with_it():
 
     ops = broken("layer_gradient", change)
     for task in trainings.tasks(100):
-        training = trainings.compare_training(task, "float32", ops, NumPyBackend())
+        training = compare_training(task, ops)
         assert training.passed == (task.optimizer != "sgd" or task.l2 == 0)
     assert [task.optimizer for task in trainings.tasks(1) if task.l2] == ["sgd", "momentum", "adam"]
 

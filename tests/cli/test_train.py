@@ -366,7 +366,7 @@ def test_what_is_written_beside_the_model_does_not_cost_it(
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ZeroDivisionError("a bug")])
-def test_what_ends_a_training_does_not_cost_the_epochs_before(gpunet, folder, tmp_path, monkeypatch, error):
+def test_what_ends_a_training_does_not_cost_the_epochs_before(gpunet, folder, tmp_path, monkeypatch, capsys, error):
     original = reports.PlainReport.epoch
 
     def tell(report, epoch):
@@ -383,6 +383,7 @@ def test_what_ends_a_training_does_not_cost_the_epochs_before(gpunet, folder, tm
     else:
         with pytest.raises(ZeroDivisionError):
             train(*arguments)
+        assert "note: the model of epoch 2 is in m.safetensors\n" in capsys.readouterr().err
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     train(gpunet, folder / "data.npz", "--epochs", 3, "-o", "again.safetensors")

@@ -37,6 +37,7 @@ Result train(const InstructionSet &set, Rule rule, double zeros, int threads) {
     for (size_t i = 0; i < X.size(); i++)
         if (std::fmod(0.37 * double(i / 4), 1) < zeros) X[i] = 0;
     std::vector<float> weights(EXAMPLES), uniform = numbers(EXAMPLES * memory.network.draws, 1);
+    for (float &u : uniform) u = std::fabs(u);
     std::vector<int64_t> order;
     for (int64_t i = 0; i < EXAMPLES; i++) {
         weights[size_t(i)] = float(i % 3);

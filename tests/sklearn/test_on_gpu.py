@@ -29,7 +29,7 @@ def regressor(**parameters):
 
 
 def forget_what_was_found():
-    importlib.import_module("gpunet.backends.select").why_not_cuda.cache_clear()
+    importlib.import_module("gpunet.backends.select").lasting_reason.cache_clear()
 
 
 @pytest.fixture
@@ -230,6 +230,7 @@ def test_where_a_gpus_memory_is_short_the_cpu_does_it_and_says_so(stand_in, blob
 def test_memory_that_becomes_short_midway_leaves_nothing_of_the_first_try(stand_in, blobs):
     X, y = blobs
     estimator = classifier().fit(X, y)
+    estimator.set_params(random_state=np.random.RandomState(0))
     before = pickle.loads(pickle.dumps(estimator)).set_params(device="cpu")  # noqa: S301
 
     def take_the_memory(epoch):
@@ -244,11 +245,14 @@ def test_memory_that_becomes_short_midway_leaves_nothing_of_the_first_try(stand_
     assert estimator.t_ == before.t_ == 5 * 120
 
 
-def test_a_gpu_that_is_full_before_anything_is_tried(stand_in, blobs):
+def test_a_gpu_that_is_full_before_anything_is_tried(stand_in, blobs, caplog):
     X, y = blobs
-    classifier().fit(X, y)  # it was found to work
     stand_in.memory = 0
     assert classifier().fit(X, y).history_.device == "cpu"
+    assert "computing on the CPU, because cuda:0 is there, but has no free memory" in caplog.text
+    stand_in.memory = None
+    assert classifier().fit(X, y).history_.device == "cuda:0"  # it is not remembered
+    stand_in.memory = 0
     with pytest.raises(DeviceError, match="cuda:0 is there, but has no free memory"):
         classifier(device="cuda").fit(X, y)
 
@@ -270,7 +274,8 @@ def test_a_forked_process_computes_on_the_cpu(stand_in, blobs):
     answers = context.SimpleQueue()
     child = context.Process(target=_in_a_fork, args=(*blobs, answers))
     child.start()
-    child.join()
+    child.join(120)
+    assert child.exitcode == 0
     assert "forked from one that had used CUDA" in answers.get()
     assert answers.get() == "cpu"
 

@@ -503,12 +503,13 @@ def written(blobs, tmp_path_factory):
 
 def refused(path, content, net, data, error, match, **options):
     path.write_bytes(content)
-    before, rng = parameters(net), net._rng.bit_generator.state
+    before, rng, seeded = parameters(net), net._rng.bit_generator.state, net._seeded
     with pytest.raises(error, match=match):
         net.fit(*data, **{**BASE, "epochs": 3, **options}, checkpoint=path, resume=True)
     assert path.read_bytes() == content
     np.testing.assert_array_equal(parameters(net), before)
     assert net._rng.bit_generator.state == rng
+    assert net._seeded == seeded
     assert net.history is None
 
 
