@@ -29,7 +29,9 @@ def regressor(**parameters):
 
 
 def forget_what_was_found():
-    importlib.import_module("gpunet.backends.select").lasting_reason.cache_clear()
+    module = importlib.import_module("gpunet.backends.select")  # in the package, its function has that name
+    module.lasting_reason.cache_clear()
+    module._say_once.cache_clear()
 
 
 @pytest.fixture
@@ -247,6 +249,7 @@ def test_memory_that_becomes_short_midway_leaves_nothing_of_the_first_try(stand_
 
 def test_a_gpu_that_is_full_before_anything_is_tried(stand_in, blobs, caplog):
     X, y = blobs
+    caplog.set_level("WARNING", "gpunet")  # the commands want it quieter
     stand_in.memory = 0
     assert classifier().fit(X, y).history_.device == "cpu"
     assert "computing on the CPU, because cuda:0 is there, but has no free memory" in caplog.text
