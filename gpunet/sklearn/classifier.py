@@ -18,7 +18,8 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 
 from gpunet.costs import Cost, CrossEntropy, LogLikelihood
 from gpunet.sklearn import kinds
-from gpunet.sklearn.perceptron import Examples, Perceptron
+from gpunet.sklearn.perceptron import Perceptron
+from gpunet.training.fit import Examples
 
 
 @functools.lru_cache(maxsize=4)  # a GPU's kernels are kept by the cost

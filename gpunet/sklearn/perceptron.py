@@ -7,7 +7,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from numbers import Real
 from typing import Any, ClassVar
@@ -29,6 +29,7 @@ from gpunet.costs import Cost
 from gpunet.model import Model
 from gpunet.sklearn import compat, devices, kinds, notices, solvers
 from gpunet.training import schedules
+from gpunet.training.fit import Examples
 from gpunet.training.outputs import outputs, outputs_on_device
 from gpunet.training.schedules import Schedule
 
@@ -43,33 +44,6 @@ _DENSE_NUMBERS = 2**22
 #: X_val, y_val and sample_weight_val as they were given.
 Validation = tuple[Any, Any, Any]
 NO_VALIDATION: Validation = (None, None, None)
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Inputs X (n, n_features), the outputs' targets Y (n, n_outputs), and weights (n, 1) if they have any."""
-
-    X: Any
-    Y: npt.NDArray[Any]
-    weights: npt.NDArray[Any] | None
-    class_weights: npt.NDArray[Any] | None = None
-
-    def rows(self, index: npt.NDArray[np.int64], ops: Backend) -> Examples:
-        """Return some of them."""
-        on_host = not kinds.is_on_gpu(self.X)
-        return Examples(
-            self.X[index] if on_host else ops.xp.take(self.X, ops.asarray(index), axis=0),
-            self.Y[index],
-            None if self.weights is None else self.weights[index],
-            None if self.class_weights is None else self.class_weights[index],
-        )
-
-    def all_weights(self) -> npt.NDArray[Any] | None:
-        """Return the weights that count in a training."""
-        if self.weights is None or self.class_weights is None:
-            return self.class_weights if self.weights is None else self.weights
-        product: npt.NDArray[Any] = self.weights * self.class_weights
-        return product
 
 
 class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
@@ -136,7 +110,8 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         Y = self._targets(y, is_incremental)
         self.n_outputs_ = Y.shape[1]
         sizes = [X.shape[1], *self._hidden_sizes(), self.n_outputs_]
-        examples = Examples(X, Y, self._checked_weights(X, sample_weight), self._class_weights(y))
+        examples = Examples(X, Y, self._checked_weights(X, sample_weight), self._task)
+        class_weights = self._class_weights(y)
         self._random_state = check_random_state(self.random_state)
         if is_first:
             self._initialize(sizes, _dtype_of(X))
@@ -150,9 +125,9 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         model = self._new_model(ops)
         try:
             if self.solver == "lbfgs":
-                self._fit_lbfgs(model, examples)
+                self._fit_lbfgs(model, _weighed(examples, class_weights))
             else:
-                self._fit_stochastic(model, examples, held_out, is_incremental)
+                self._fit_stochastic(model, examples, class_weights, held_out, is_incremental)
         except MemoryError:
             raise
         except Exception:  # such as a callback's
@@ -267,7 +242,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         Y = self._validation_targets(y)
         if Y.shape[1] != self.n_outputs_:
             raise ValueError(f"y_val has {Y.shape[1]} columns, but y has {self.n_outputs_}.")
-        return Examples(_dense_if_small(X), Y, self._checked_weights(X, sample_weight))
+        return Examples(_dense_if_small(X), Y, self._checked_weights(X, sample_weight), self._task)
 
     @abstractmethod
     def _targets(self, y: Any, is_incremental: bool) -> npt.NDArray[Any]:
@@ -385,18 +360,25 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
     # -- The solvers -----------------------------------------------------------------------------------------------
 
     def _fit_lbfgs(self, model: Model, examples: Examples) -> None:
-        problem = solvers.Problem(model, examples.X, examples.Y, examples.all_weights(), self._share)
+        problem = solvers.Problem(model, examples, self._share)
         self.loss_, self.n_iter_ = solvers.lbfgs(
             problem, float(self.alpha), float(self.tol), self.max_iter, self.max_fun
         )
 
     def _fit_stochastic(
-        self, model: Model, examples: Examples, held_out: Examples | None, is_incremental: bool
+        self,
+        model: Model,
+        examples: Examples,
+        class_weights: npt.NDArray[Any] | None,
+        held_out: Examples | None,
+        is_incremental: bool,
     ) -> None:
         if not hasattr(self, "loss_curve_") or (not self.early_stopping and self.best_loss_ is None):
             self._begin_curves()  # the solver, or early stopping, was another at the call before
         if self.early_stopping and held_out is None:
-            examples, held_out = self._split(examples, model.ops)
+            kept, held = self._split(examples)
+            class_weights = None if class_weights is None else class_weights[kept]
+            examples, held_out = examples.rows(kept, model), examples.rows(held, model)
         n = examples.X.shape[0]
         if self.batch_size == "auto":
             batch_size = min(200, n)
@@ -404,7 +386,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             if self.batch_size > n:
                 notices.warn("Got `batch_size` less than 1 or larger than sample size. It is going to be clipped")
             batch_size = min(int(self.batch_size), n)
-        problem = solvers.Problem(model, examples.X, examples.Y, examples.all_weights(), self._share)
+        problem = solvers.Problem(model, _weighed(examples, class_weights), self._share)
         state = getattr(self, "_optimizer", None) if is_incremental else None
         if state is None or state.solver != self.solver:
             state = solvers.OptimizerState(self.solver, self._first_eta())
@@ -427,10 +409,10 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         rate = self.learning_rate
         return rate.start if isinstance(rate, Schedule) else float(self.learning_rate_init)
 
-    def _split(self, examples: Examples, ops: Backend) -> tuple[Examples, Examples]:
-        """Set a part of the examples aside, the same one as scikit-learn."""
+    def _split(self, examples: Examples) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the rows to train on and those to set aside, the same ones as scikit-learn."""
         is_binary = self._task == "classification" and self.n_outputs_ == 1
-        rows, held = train_test_split(
+        kept, held = train_test_split(
             np.arange(examples.X.shape[0]),
             random_state=self._random_state,
             test_size=self.validation_fraction,
@@ -440,7 +422,7 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
             )
-        return examples.rows(rows, ops), examples.rows(held, ops)
+        return kept, held
 
     def _score_on(self, model: Model, held_out: Examples) -> tuple[float, float]:
         """Return the mean cost and the score; NaN where an output is not finite."""
@@ -491,6 +473,13 @@ class Perceptron(BaseEstimator, ABC):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _weighed(examples: Examples, class_weights: npt.NDArray[Any] | None) -> Examples:
+    """Return the examples with the weights that count in a training: in scores, those of classes do not."""
+    if class_weights is None:
+        return examples
+    return replace(examples, weights=class_weights if examples.weights is None else examples.weights * class_weights)
 
 
 def _copied(attributes: Mapping[str, Any]) -> dict[str, Any]:

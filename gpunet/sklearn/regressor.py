@@ -14,7 +14,8 @@ from sklearn.utils.metaestimators import available_if
 from gpunet import costs
 from gpunet.costs import Cost
 from gpunet.sklearn import kinds
-from gpunet.sklearn.perceptron import Examples, Perceptron
+from gpunet.sklearn.perceptron import Perceptron
+from gpunet.training.fit import Examples
 
 #: scikit-learn's names of losses -> our costs.
 LOSSES = {

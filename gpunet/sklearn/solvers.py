@@ -6,9 +6,9 @@ import copy
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,31 +39,28 @@ class Problem:
     Attributes
     ----------
     model : Model
-    X : array, shape (n, n_features), or sparse matrix
-    Y : array, shape (n, n_outputs)
-    weights : array, shape (n, 1), or None
+    examples : Examples
+        Whose X may be a sparse matrix, too.
     share : float
         What scikit-learn's loss counts of the model's cost.
     """
 
     model: Model
-    X: Any
-    Y: npt.NDArray[Any]
-    weights: npt.NDArray[Any] | None
+    examples: Examples
     share: float
 
     @property
     def n(self) -> int:
         """The number of examples."""
-        return int(self.X.shape[0])
+        return int(self.examples.X.shape[0])
 
-    def placed(self) -> tuple[Any, Any, Any]:
-        """Return X, Y and the weights on the device, or in the host's memory if they pass through the device."""
-        if hasattr(self.X, "toarray"):
-            weights = None if self.weights is None else self.weights.astype(self.model.dtype)
-            return self.X, self.Y, weights
-        examples = Examples(self.X, self.Y, self.weights, "").placed(self.model)
-        return examples.X, examples.Y, examples.weights
+    def placed(self) -> Examples:
+        """Return the examples on the device, or in the host's memory if they pass through the device."""
+        examples = self.examples
+        if not hasattr(examples.X, "toarray"):
+            return examples.placed(self.model)
+        weights = None if examples.weights is None else examples.weights.astype(self.model.dtype)
+        return replace(examples, weights=weights)
 
 
 @dataclass
@@ -164,7 +161,7 @@ class Stochastic:
             float(e.beta_2),
             float(e.epsilon),
         )
-        X, Y, weights = problem.placed()
+        placed = problem.placed()
         self._n = problem.n
         recipe = Recipe(
             model,
@@ -174,7 +171,7 @@ class Stochastic:
             dropout=e._dropout_by_layer(len(model.sizes) - 2),
         )
         draws = Shuffles(e._random_state, self._n, e.shuffle, e.t_)
-        self._sgd = MiniBatchSGD(recipe, X, Y, draws, weights)
+        self._sgd = MiniBatchSGD(recipe, placed.X, placed.Y, draws, placed.weights)
         if state.states is not None and state.states.shape[0] == self._optimizer.states:
             self._sgd.steps.restore(state.taken, state.states)
         self.history = History(
@@ -297,9 +294,9 @@ def _bar(is_shown: bool, epochs: int) -> Iterator[Callable[[float], None]]:
 def lbfgs(problem: Problem, alpha: float, tol: float, max_iter: int, max_fun: int) -> tuple[float, int]:
     """Train by L-BFGS on all examples at once; return the loss and the number of iterations."""
     model = problem.model
-    arrays: Sequence[Any] = [v for v in problem.placed() if v is not None]
-    weight = problem.n if problem.weights is None else float(problem.weights.sum(dtype=np.float64))
-    whole = WholeGradient(model, arrays, alpha / weight)
+    weights = problem.examples.weights
+    weight = problem.n if weights is None else float(weights.sum(dtype=np.float64))
+    whole = WholeGradient(model, problem.placed().arrays, alpha / weight)
     share = problem.share
 
     def loss(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:

@@ -52,8 +52,10 @@ class Examples:
         """Return some of the examples."""
 
         def taken(v: Any) -> Any:
-            if v is None or isinstance(v, np.ndarray):
-                return None if v is None else v[index]
+            if v is None:
+                return None
+            if isinstance(v, np.ndarray) or not model.ops.is_native(v):
+                return v[index]
             return model.ops.xp.take(v, model.ops.asarray(index), axis=0)
 
         return Examples(taken(self.X), taken(self.Y), taken(self.weights), self.task)
