@@ -127,7 +127,8 @@ def set_parameters(network: Network, problem: Problem) -> None:
 def _device(backend: str, device: str) -> Any:
     """Return what `Network` takes as a device for a backend's name."""
     if backend == "torch":
-        if importlib.util.find_spec("array_api_compat") is None:
-            raise Unavailable("array-api-compat is not installed")
+        for module, name in (("torch", "torch"), ("array_api_compat", "array-api-compat")):
+            if importlib.util.find_spec(module) is None:
+                raise Unavailable(f"{name} is not installed")
         return importlib.import_module("torch")
     return {"numpy": "cpu", "cupy": "cuda"}[backend]
