@@ -77,6 +77,14 @@ def agree(contender, wanted, tolerance=1e-10):
         np.testing.assert_allclose(b, b_wanted, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if "torch" in name])
+def test_without_pytorch_its_contenders_are_not_there(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    entry = ALL[name]
+    with pytest.raises(Unavailable, match="torch is not installed"):
+        Inside().open(entry.target, asdict(SMALL), "cpu", dict(entry.options))
+
+
 # torch.compile takes its time to compile; CI has no need of it, and the bench itself compares what it computes.
 EXACT = [name for name in [*CONTENDERS, "torch-bytes"] if name not in ("gpunet-cupy", "sklearn-fit", "torch-compile")]
 

@@ -60,6 +60,10 @@ class TorchGemm(_Gemm):
             torch.rand((N, N), dtype=getattr(torch, problem.dtype), device=device) for _ in range(3)
         )
 
+    @staticmethod
+    def load() -> None:
+        import torch  # noqa: F401
+
     def run(self, steps: int) -> None:
         for _ in range(steps):
             self._torch.mm(self._a, self._b, out=self._out)
