@@ -271,6 +271,7 @@ def _in_a_fork(X, y, answers):
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX, where another test has loaded it
 def test_a_forked_process_computes_on_the_cpu(stand_in, blobs):
     classifier().fit(*blobs)
     context = multiprocessing.get_context("fork")
